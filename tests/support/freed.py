@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.support.patience import HANGS_AFTER_S
+
 Picture = NDArray[np.uint8]
 
 
@@ -31,7 +33,7 @@ async def require_freed(work: Callable[[Picture], Awaitable[object]]) -> None:
         return held
 
     held = await asyncio.create_task(run())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANGS_AFTER_S):
         while (picture := held()) is not None:
             del picture
             await asyncio.sleep(0.01)

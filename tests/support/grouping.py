@@ -15,6 +15,7 @@ from models.queue.groups import GroupWriter
 from models.queue.transitions import record
 from models.queue.writing import Event
 from tests.support.builders import all_rows
+from tests.support.patience import HANGS_AFTER_S
 
 HOUR_S = 3_600
 
@@ -47,7 +48,7 @@ def add_all(writer: GroupWriter, writes: list[Write]) -> "list[asyncio.Future[No
 async def write_all(writer: GroupWriter, writes: list[Write]) -> list[BaseException | None]:
     """Send events at the same moment; return the error of each, or None."""
     futures = add_all(writer, writes)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANGS_AFTER_S):
         await asyncio.wait(futures)
     return [future.exception() for future in futures]
 

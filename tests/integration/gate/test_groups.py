@@ -13,6 +13,7 @@ from models.queue.transitions import Released, record
 from tests.integration.gate.test_gate import RULES, cell
 from tests.support.builders import claim_jobs, make_image, make_job, make_user, waiting_for_locks
 from tests.support.fleet import eventually
+from tests.support.patience import HANGS_AFTER_S
 from workers.gate.call_records import CallRecords
 
 ANSWERED = CallOutcome("answered", may_be_paid=True, latency_ms=1, verdict="answered")
@@ -165,7 +166,7 @@ async def test_group_waits_for_no_row_that_another_program_holds(database, is_pa
     async with database.connection() as other, other.transaction():
         await other.execute("SELECT FROM darkroom.job_queue WHERE job_id = $1 FOR UPDATE", claims[0].job_id)
         opening = [asyncio.create_task(records.open(claim, plan)) for claim in claims]
-        await asyncio.wait(opening[1:], timeout=10)
+        await asyncio.wait(opening[1:], timeout=HANGS_AFTER_S)
         assert [one.done() for one in opening] == [False, True, True]
 
     assert kinds(await asyncio.gather(*opening)) == [Admitted] * 3
@@ -177,7 +178,7 @@ async def test_ends_wait_for_no_row_that_another_program_holds(database):
     async with database.connection() as other, other.transaction():
         await other.execute("SELECT FROM darkroom.provider_calls WHERE id = $1 FOR UPDATE", opened[0].intent)
         closing = [asyncio.create_task(records.close(one.intent, ANSWERED)) for one in opened]
-        await asyncio.wait(closing[1:], timeout=10)
+        await asyncio.wait(closing[1:], timeout=HANGS_AFTER_S)
         assert [one.done() for one in closing] == [False, True, True]
         ended = await database.fetch("SELECT xmin::text FROM darkroom.provider_calls WHERE outcome = 'answered'")
         assert (len(ended), len(set(ended))) == (2, 1)  # together, and before the held row could stop them
@@ -213,7 +214,7 @@ async def test_call_whose_job_was_cancelled_on_the_way_is_given_back(database):
 
     assert isinstance(await opening[1], Admitted)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANGS_AFTER_S):
         while not await database.fetchval("SELECT count(*) FROM darkroom.provider_calls WHERE outcome = 'cut_off'"):  # noqa: ASYNC110 - rows
             await asyncio.sleep(0.05)
     assert (await cell(database, "provider", "gemini"))["state"]["in_flight"] == 1

@@ -25,6 +25,7 @@ from tests.support.builders import (
     waiting_for_locks,
 )
 from tests.support.fleet import eventually
+from tests.support.patience import HANGS_AFTER_S, within
 from tests.support.scripted_provider import asking_again
 from workers.gate import places
 from workers.gate.gate import Gate
@@ -60,7 +61,7 @@ class Buying:
         return task
 
     async def calls(self, number):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANGS_AFTER_S):
             while self.provider.sent < number:  # noqa: ASYNC110 - counted by the provider
                 await asyncio.sleep(0.01)
 
@@ -93,7 +94,7 @@ async def free(database, opened):
 
 async def waits(process, task):
     """Wait until a call waits for a place, as a look that was refused tells."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANGS_AFTER_S):
         while not process.gate._places["gemini"]._waiting:  # noqa: ASYNC110 - another task's
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
@@ -186,7 +187,7 @@ async def test_call_waits_for_a_place_that_another_process_holds(database, buyin
     await free(database, opened)
     process.may_end.set()
 
-    async with asyncio.timeout(2):
+    with within(2):
         await call
 
 
@@ -200,7 +201,7 @@ async def test_prepared_call_whose_place_another_process_took_waits_first_and_is
 
     process = buying(preparing=take)
     first = process.call(await make_claim(database))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANGS_AFTER_S):
         while not taken:  # noqa: ASYNC110 - set by the call
             await asyncio.sleep(0.01)
     await waits(process, first)
@@ -267,8 +268,8 @@ async def test_kill_switch_ends_a_wait(database, buying):
     await waits(process, call)
     await database.fetch("""INSERT INTO darkroom.settings VALUES ('buying', '{"stopped": true}')""")
 
-    with pytest.raises(PassedOverError, match="buying is stopped"):
-        async with asyncio.timeout(2):
+    with within(2), pytest.raises(PassedOverError, match="buying is stopped"):
+        async with asyncio.timeout(HANGS_AFTER_S):
             await call
     assert process.provider.sent == 0
 
@@ -283,8 +284,8 @@ async def test_pause_of_a_job_sends_it_back_while_it_waits(database, buying, pau
         "INSERT INTO darkroom.settings (key, value) VALUES ('pauses', jsonb_build_object($1::text, '{}'::jsonb))", pause
     )
 
-    with pytest.raises(SentBackError):
-        async with asyncio.timeout(2):
+    with within(2), pytest.raises(SentBackError):
+        async with asyncio.timeout(HANGS_AFTER_S):
             await call
 
 
@@ -303,7 +304,7 @@ async def test_job_goes_back_when_only_other_processes_get_places(database, buyi
         )
 
     with pytest.raises(SentBackError, match="another process has places"):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANGS_AFTER_S):
             await call
     assert opened.intent
 
@@ -317,7 +318,7 @@ async def test_job_goes_back_when_only_this_processs_limit_refuses_it(database, 
     process = buying()
 
     with pytest.raises(SentBackError):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANGS_AFTER_S):
             await process.call(await make_claim(database))
 
 
@@ -363,7 +364,7 @@ async def test_cancelled_wait_leaves_its_place_to_the_next(database, buying):
     await free(database, opened)
     process.may_end.set()
 
-    async with asyncio.timeout(3):
+    with within(3):
         await second
     assert process.provider.sent == 1
 
@@ -422,12 +423,12 @@ async def test_job_that_waits_is_given_no_grace_when_the_process_stops(database,
     await jobs(database, 1)
     process = buying(preparing=take)
     worker = Worker(database, await make_worker(database), process)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANGS_AFTER_S):
         while not taken:  # noqa: ASYNC110 - set by a job
             await asyncio.sleep(0.01)
     await waits(process, worker.jobs[0].task)
 
-    async with asyncio.timeout(2):
+    with within(2):
         await worker.loop.stop(30)
 
     assert (worker.jobs[0].task.done(), process.provider.sent) == (True, 0)
@@ -501,7 +502,7 @@ async def test_call_that_is_taken_back_counts_as_this_processs_own_and_frees_its
     async with database.connection() as other, other.transaction():
         await other.execute("SELECT darkroom.lock_cell('provider', 'gemini', 'epoch')")
         cancelled = process.call(claims[0])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANGS_AFTER_S):
             while not await waiting_for_locks(database):  # noqa: ASYNC110 - another session's
                 await asyncio.sleep(0.01)
         waiting = process.call(claims[1])
@@ -511,7 +512,7 @@ async def test_call_that_is_taken_back_counts_as_this_processs_own_and_frees_its
         await asyncio.sleep(0.1)  # the place is looked for, and isn't free yet
     process.may_end.set()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANGS_AFTER_S):
         await waiting
     assert await database.fetchval("SELECT count(*) FROM darkroom.provider_calls WHERE NOT was_sent") == 1
     assert (await known.now(needed=99)).admitted == known._own == 2

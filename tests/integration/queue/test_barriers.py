@@ -15,6 +15,7 @@ from pipelines.job_types import JOB_TYPES, JobType
 from pipelines.stage import Stage
 from tests.integration.queue.test_groups import committed, history_of
 from tests.support.builders import job_row, make_claim, queue_row, set_status
+from tests.support.patience import HANGS_AFTER_S
 from tests.support.rules import refuse
 from tests.support.running import make_stages
 from workers.running.job import RunningJob
@@ -127,7 +128,7 @@ async def test_nothing_is_done_before_the_checkpoints_of_earlier_stages_are_ther
     assert await history_of(database, claim) == []
 
     await free()
-    await asyncio.wait_for(job.task, 20)
+    await asyncio.wait_for(job.task, HANGS_AFTER_S)
     assert await history_of(database, claim) == ends_with
 
 
@@ -142,7 +143,7 @@ async def test_stop_releases_a_job_whose_checkpoints_wait_with_all_that_it_has_d
     await asyncio.sleep(0.1)
     assert not job.task.done()
     await free()
-    await asyncio.wait_for(job.task, 20)
+    await asyncio.wait_for(job.task, HANGS_AFTER_S)
 
     assert await history_of(database, claim) == [*FIRST, "released PROMPTING"]
     row = await queue_row(database, claim.job_id)
@@ -160,12 +161,12 @@ async def test_run_whose_claim_is_gone_while_its_checkpoints_wait_does_nothing_m
     if way == "lost":
         await database.fetch("UPDATE darkroom.job_queue SET lease_token = gen_random_uuid()")
         job.lose_claim()
-        await asyncio.wait_for(job.task, 20)
+        await asyncio.wait_for(job.task, HANGS_AFTER_S)
         await free()
     else:
         await free()  # who waits for the row cancels it before the group's next try, or after
         await set_status(database, claim.job_id, "CANCELLED")
-        await asyncio.wait_for(job.task, 20)
+        await asyncio.wait_for(job.task, HANGS_AFTER_S)
 
     if way == "lost":
         assert (calls.sent, await history_of(database, claim)) == ([], [])
@@ -186,7 +187,7 @@ async def test_stage_that_runs_again_after_a_lock_does_not_act_without_its_check
 
     assert calls.sent == []
     await free()
-    await asyncio.wait_for(job.task, 20)
+    await asyncio.wait_for(job.task, HANGS_AFTER_S)
     assert calls.sent == []
     assert await history_of(database, claim) == ["snoozed PROMPTING"]
     assert (await queue_row(database, claim.job_id))["stage"] == "ANALYZING"
@@ -198,7 +199,7 @@ async def test_wait_for_another_program_is_no_time_of_the_stage(database, begin,
     await asyncio.wait([job.task], timeout=1)
 
     await free()
-    await asyncio.wait_for(job.task, 20)
+    await asyncio.wait_for(job.task, HANGS_AFTER_S)
 
     assert await history_of(database, claim) == DONE
     assert calls.sent == [claim.job_id]
@@ -211,7 +212,7 @@ async def test_checkpoint_that_is_refused_decides_the_end_and_not_what_came_afte
     await refuse(database, "raise", """NEW."currentStage" = 'PROMPTING'""")
     job = begin(claim, raising(error))
 
-    await asyncio.wait_for(job.task, 20)
+    await asyncio.wait_for(job.task, HANGS_AFTER_S)
 
     row = await queue_row(database, claim.job_id)
     assert (row["status"], row["attempts"], row["refusals"]) == ("retrying", 1, 0)

@@ -33,6 +33,7 @@ from tests.support.builders import (
     waiting_for_locks,
 )
 from tests.support.grouping import Write, write_all
+from tests.support.patience import HANGS_AFTER_S
 from tests.support.scripted_provider import ScriptedProvider
 from workers.gate.gate import Gate
 from workers.running.job import RunningJob
@@ -332,7 +333,7 @@ async def buy_while_the_checkpoint_is_held(world):
         await world.eventually(lambda: waiting_for_locks(world.database))
         assert provider.sent == 0
         await holder.execute("COMMIT")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANGS_AFTER_S):
         await buying
     assert provider.sent == 1
 

@@ -16,6 +16,7 @@ from models.queue.transitions import Checkpoint, Kept
 from tests.integration.queue.test_groups import EVENTS, committed, completed, history_of, make_claims
 from tests.support.builders import queue_row, waiting_for_locks
 from tests.support.grouping import Lane, Write, facts_of, rows_of, write_all, write_one_by_one
+from tests.support.patience import HANGS_AFTER_S
 from tests.support.rules import STATEMENTS, refuse, run
 
 __all__ = ["committed"]
@@ -111,7 +112,7 @@ async def test_slow_rule_of_one_job_lets_the_others_go_on_without_it(database, m
     assert await write_all(writer, [Write(other, completed(other))]) == [None]
 
     assert not late.done()
-    await asyncio.wait_for(late, 10)
+    await asyncio.wait_for(late, HANGS_AFTER_S)
     assert await history_of(database, slow) == await history_of(database, other) == ["finished GENERATING"]
 
 
@@ -132,7 +133,7 @@ async def test_rule_that_waits_for_a_lock_lets_the_others_go_on_without_it(datab
 
     assert not late.done()
     await foreign.execute("SELECT pg_advisory_unlock(78)")
-    await asyncio.wait_for(late, 10)
+    await asyncio.wait_for(late, HANGS_AFTER_S)
     assert committed[0] == "record_group"
     assert await history_of(database, waiting) == ["finished GENERATING"]
 
@@ -156,7 +157,7 @@ async def test_many_jobs_whose_rows_are_held_leave_connections_to_the_others(
             assert await waiting_for_locks(database) <= 2
             await asyncio.sleep(0.03)
         assert not any(one.done() for one in waiting)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANGS_AFTER_S):
         await asyncio.gather(*waiting)
     await few.close()
 
@@ -241,7 +242,7 @@ async def test_group_that_was_committed_unheard_and_goes_alone_then_finishes_no_
     losing.times, losing.then = 1, meddle
     writer = GroupWriter(database)
     futures = [writer.add(claim, event, waiting=Lane()) for event in EVENTS["three checkpoints"](claim)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANGS_AFTER_S):
         while "record_checkpoint" not in committed:  # noqa: ASYNC110 - alone, by another task
             await asyncio.sleep(0.01)
         if then == "locked":
@@ -302,7 +303,7 @@ async def test_events_of_a_claim_are_written_in_order_up_to_the_first_that_is_re
         asyncio.create_task(lock_now_and_then(chance, await connect(), claims, is_over)),
         asyncio.create_task(lose_now_and_then(chance, losing, is_over)),
     ]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANGS_AFTER_S):
         await asyncio.gather(*(run_claim(claim) for claim in claims))
         await asyncio.wait([future for those in sent.values() for _, future in those])
     is_over.set()

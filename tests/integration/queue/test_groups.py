@@ -25,6 +25,7 @@ from tests.support.builders import (
     waiting_for_locks,
 )
 from tests.support.grouping import Write, add_all, facts_of, rows_of, write_all, write_one_by_one
+from tests.support.patience import HANGS_AFTER_S
 
 HOUR = timedelta(hours=1)
 TABLES = ("enhancements", "generations")
@@ -206,14 +207,14 @@ async def test_row_that_another_program_holds_holds_up_no_other_and_is_written_w
         await foreign.execute(LOCKS[lock].format(table=table_of(held.job_type).name), held.job_id)
         committed.clear()
         waiting, *free = dict.fromkeys(add_all(GroupWriter(database), writes))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANGS_AFTER_S):
             await asyncio.gather(*free)
             while "record_checkpoint" not in committed:  # noqa: ASYNC110 - of another task
                 await asyncio.sleep(0.01)
         assert not waiting.done()
         assert committed == ["record_group"] * MOST_GROUPS + ["record_checkpoint"]
 
-    await asyncio.wait_for(waiting, 20)
+    await asyncio.wait_for(waiting, HANGS_AFTER_S)
     assert {tuple(await history_of(database, claim)) for claim in (held, *others)} == {
         (f"finished {held.stage}", "finished CROPPING", "finished CHECKING")
     }

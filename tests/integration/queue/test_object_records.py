@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from models.history.objects import NewObject
+from tests.support.patience import HANGS_AFTER_S
 from workers.objects import ObjectRecords
 
 SHA = "0" * 64
@@ -36,11 +37,11 @@ async def test_object_whose_row_is_locked_keeps_no_other_waiting(database, conne
     await holder.execute("SELECT FROM darkroom.objects FOR UPDATE")
 
     waiting = asyncio.create_task(records.add(new("locked", size_bytes=2)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANGS_AFTER_S):
         await records.add(new("free"))
     assert not waiting.done()
     await holder.execute("COMMIT")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANGS_AFTER_S):
         await waiting
 
     assert await recorded(database) == [("free", "j-free", 1), ("locked", "j-locked", 2)]

@@ -20,7 +20,7 @@ from tests.support.builders import (
     make_worker,
     queue_row,
 )
-from tests.support.patience import within
+from tests.support.patience import HANGS_AFTER_S, within
 
 SOON = timedelta(seconds=3)
 
@@ -348,7 +348,7 @@ async def test_overdue_jobs_are_ended_once_by_many(database):
     await submitted_long_ago(database)
 
     ended = 0
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANGS_AFTER_S):
         while await database.fetchval(
             "SELECT count(*) FROM darkroom.job_queue"
         ):  # a pass leaves locked jobs to the next

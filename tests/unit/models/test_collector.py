@@ -8,6 +8,7 @@ from models import collector
 from models.collector import PARTS, TURNS, Collector, Unanswered
 from models.connections import ContentionError, DatabaseLostError
 from tests.support.freed import require_freed, uncollected
+from tests.support.patience import HANGS_AFTER_S
 
 __all__ = ["uncollected"]
 
@@ -44,7 +45,7 @@ async def turns(number=20):
 
 
 async def answers_of(items):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANGS_AFTER_S):
         return await asyncio.gather(*(item.done for item in items), return_exceptions=True)
 
 
@@ -69,7 +70,7 @@ async def test_answer_of_the_turn_in_which_its_job_is_cancelled_is_abandoned():
 
     group = collected(statements, together=answered_and_cancelled, abandoned=statements.take_back)
     waiting.append(asyncio.create_task(group.ask("intent")))
-    await asyncio.wait(waiting, timeout=5)
+    await asyncio.wait(waiting, timeout=HANGS_AFTER_S)
     await turns()
 
     assert waiting[0].cancelled()
@@ -86,7 +87,7 @@ async def test_cancelled_jobs_item_is_not_sent_or_its_answer_abandoned():
     for one in asking[:2]:
         one.cancel()
     statements.go.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANGS_AFTER_S):
         await asyncio.wait(asking)
         await turns()
 
@@ -103,7 +104,7 @@ async def test_statement_that_is_never_abandoned_is_made_for_a_cancelled_job():
     await turns()
     asking[1].cancel()
     statements.go.set()
-    await asyncio.wait(asking, timeout=5)
+    await asyncio.wait(asking, timeout=HANGS_AFTER_S)
     await turns()
 
     assert statements.made == [["first"], ["second", "third"]]
@@ -113,7 +114,7 @@ async def test_each_of_a_group_that_a_lock_stops_goes_alone():
     statements = Statements(error=ContentionError("a row is held"))
     statements.go.set()
     group = collected(statements)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANGS_AFTER_S):
         results = await asyncio.gather(group.ask("first"), group.ask("second"))
 
     assert (results, statements.alone) == (["first", "second"], ["first", "second"])

@@ -6,6 +6,7 @@ import weakref
 import pytest
 
 from pipelines.deadline import Deadline, deadlines_paused
+from tests.support.patience import HANGS_AFTER_S
 
 
 async def test_deadline_ends_a_block_that_is_too_slow():
@@ -88,6 +89,6 @@ async def test_deadline_of_a_task_that_has_ended_is_forgotten():
         return weakref.ref(asyncio.current_task())
 
     ended = await asyncio.create_task(work())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANGS_AFTER_S):
         while ended() is not None:  # noqa: ASYNC110 - nothing tells of the end of a reference
             await asyncio.sleep(0.01)
