@@ -51,9 +51,11 @@ WITH_PROCESSES = ("acceptance", "chaos")
 """Folders whose tests start processes, and wait for them more than they compute."""
 
 LONGEST = (
-    *("test_chaos", "test_crash_points", "test_set_up", "test_demo", "test_third_table", "test_imaging_pool"),
-    *("test_gemini", "test_decision", "test_supervision", "test_page_examples", "test_faults_inside", "test_networks"),
-    *("test_odd_answers", "test_imaging_odd_files", "test_process_start", "test_raised_states"),
+    *("test_chaos", "test_crash_points", "test_quality", "test_demo", "test_set_up", "test_third_table"),
+    *("test_decision", "test_imaging_pool", "test_kept_answers", "test_plans", "test_kept_plans", "test_gate"),
+    *("test_supervision", "test_networks", "test_gemini", "test_row_security", "test_faults_inside"),
+    *("test_unrelated_relations", "test_db_upgrade", "test_workers", "test_scheduler", "test_wheel", "test_model"),
+    *("test_page_examples", "test_odd_answers", "test_imaging_odd_files", "test_process_start", "test_raised_states"),
 )
 
 

@@ -13,8 +13,16 @@ from models.database import Database
 from tests.support.builders import claim_jobs, make_job, make_user, make_worker, set_status
 from tests.support.calling import Arrange, Darkroom
 from tests.support.fake_gemini.server import FakeGemini
+from tests.support.patience import HANGS_AFTER_S
 from tests.support.periodic_rows import set_last
 from workers.operations import doctor
+
+
+@pytest.fixture(autouse=True)
+def patient_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `doctor` finish every check, on a busy machine too; its limits are a test's own."""
+    for limit in ("CHECK_S", "TOTAL_S"):
+        monkeypatch.setattr(doctor, limit, HANGS_AFTER_S)
 
 
 def test_queue_stats_counts_by_queue_and_status_and_names_live_workers(darkroom: Darkroom, arrange: Arrange) -> None:

@@ -89,6 +89,7 @@ async def run_jobs(database: Database) -> None:
     assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 0
 
 
+@pytest.mark.proof  # the next test has a database without any of them
 @pytest.mark.parametrize("table", OPTIONAL)
 async def test_database_without_an_optional_table_is_adopted_and_every_task_runs(
     url: str, db: asyncpg.Connection, tmp_path: Path, table: str
