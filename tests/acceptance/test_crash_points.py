@@ -284,7 +284,9 @@ PARTS = {"run": 4}
 
 
 @pytest.mark.parametrize(("name", "part"), [(name, part) for name in SCENARIOS for part in range(PARTS.get(name, 1))])
-@pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.proof)], ids=["most places", "every place"])
+@pytest.mark.parametrize(
+    "is_whole", [False, pytest.param(True, marks=pytest.mark.proof)], ids=["most places", "every place"]
+)
 async def test_what_dies_anywhere_is_taken_to_its_end(house, name, part, is_whole):
     scenario = SCENARIOS[name]
     passed = await house.undisturbed(name)
