@@ -221,6 +221,25 @@ def _stored(text: str | None) -> str | None:
     return None if text is None else text.replace("\0", "")[:MOST_PROBLEM_CHARS]
 
 
+async def record_unusable(connection: Connection, claim: Claim, intent: int, outcome: str, problem: str) -> None:
+    """Record of a job's answered call that its picture turned out to be unusable. Repeatable; it needs no claim.
+
+    Args:
+        connection: a connection.
+        claim: the job's.
+        intent: the call.
+        outcome: the error's name, as calls are closed with it.
+        problem: what came back, in our words.
+    """
+    await connection.execute(
+        """
+        UPDATE darkroom.provider_calls SET outcome = $4, problem = $5
+        WHERE id = $1 AND job_type = $2 AND job_id = $3 AND outcome = 'answered'
+        """,
+        *(intent, claim.job_type, claim.job_id, outcome, _stored(problem)),
+    )
+
+
 async def provider_wait(
     connection: Connection, provider: str, rules: Mapping[str, Any], *, images: int = 1, is_paid: bool = True
 ) -> Refused | None:

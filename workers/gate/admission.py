@@ -57,8 +57,8 @@ class CallingJob(Protocol):
     def await_call(self) -> None:
         """Record that the job needs a place at a provider for its next call."""
 
-    def hold_answer(self, answer: Answer[Any]) -> None:
-        """Take a picture that has come. A process that stops then still stores it, finished or not."""
+    def hold_answer(self, answer: Answer[Any], call: int) -> None:
+        """Take a picture that a call has brought. A process that stops then still stores it, finished or not."""
 
     def drop_answer(self) -> None:
         """Forget a picture that isn't what was asked for."""
@@ -194,7 +194,7 @@ class Admission:
         def take(answer: Answer[T]) -> None:
             call.answered(answer)
             if asked.purpose == "generate":
-                self._job.hold_answer(answer)
+                self._job.hold_answer(answer, opened.intent)
 
         try:
             async with OpenCall(self._database, provider, opened, self._records_of(provider)) as call:

@@ -58,6 +58,7 @@ class RunningJob:
         "_tally",
         "_unsaved",
         "answer",
+        "answer_call",
         "claim",
         "stage",
         "stages_ms",
@@ -93,6 +94,7 @@ class RunningJob:
         self._acts = False
         self._began_s = time.monotonic()
         self.answer: Answer[EncodedImage] | None = None
+        self.answer_call: int | None = None
         self._holds_picture = False
 
     def finish_stage(self) -> int:
@@ -184,13 +186,15 @@ class RunningJob:
         self._tally.awaiting_call += needs_place - self._needs_place
         self._needs_place = needs_place
 
-    def hold_answer(self, answer: Answer[EncodedImage]) -> None:
-        """Take a picture that a call of this stage has brought, and that has to be finished and stored."""
+    def hold_answer(self, answer: Answer[EncodedImage], call: int | None = None) -> None:
+        """Take a picture that has to be finished and stored, and the call of the job that has brought it, if known."""
         self.answer = answer
+        self.answer_call = call
 
     def drop_answer(self) -> None:
         """Forget the picture that a call has brought, because it is recorded, or isn't what was asked for."""
         self.answer = None
+        self.answer_call = None
 
     def hold_picture(self, *, holds: bool = True) -> None:
         """Record whether the picture of this stage only has to be stored, finished or as it came."""

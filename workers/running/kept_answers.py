@@ -16,11 +16,13 @@ from typing import Final
 from config.logger import EventLogger
 from models.connections import DATABASE_ERRORS
 from models.database import Database
-from models.database_retries import read_with_retries
+from models.database_retries import commit_with_retries, read_with_retries
+from models.gate.provider_calls import record_unusable
 from models.history.objects import own_object
 from models.queue.claims import ClaimLostError
 from pipelines.errors import (
     BadImageError,
+    BrokenAnswerError,
     MissingObjectError,
     PixelChildLostError,
     StageError,
@@ -90,10 +92,25 @@ class KeptAnswer:
             yield self._job.answer
         except PixelChildLostError:
             raise
-        except StageError:
+        except StageError as error:
+            await self._record_unusable(error)
             await self.remove()
             raise
         self._job.hold_picture()
+
+    async def _record_unusable(self, error: StageError) -> None:
+        """Record what is wrong with a picture whose call was closed as answered, so that it counts as a miss.
+
+        Raises:
+            DatabaseLostError, ContentionError, asyncpg.PostgresError: it isn't recorded; the stage must be run again.
+        """
+        job, call = self._job, self._job.answer_call
+        if call is None or not isinstance(error, BrokenAnswerError):
+            return  # its call was closed with the error
+        record = partial(
+            record_unusable, claim=job.claim, intent=call, outcome=type(error).__name__, problem=str(error)
+        )
+        await commit_with_retries(self._database, "record_unusable", record, waiting=job)
 
     async def remove(self) -> None:
         """Remove the stored answer that this run has found, since its picture is recorded or can't be finished."""
@@ -123,7 +140,7 @@ class KeptAnswer:
             return
         try:
             data = await self._storage.get(key, max_bytes=one.size_bytes or 0)
-            self._job.hold_answer(await asyncio.to_thread(_decoded, data, one.sha256))
+            self._job.hold_answer(*await asyncio.to_thread(_decoded, data, one.sha256))
         except (MissingObjectError, BadImageError, ValueError, TypeError, LookupError) as error:
             log.warning("answer_lost", key=key, error=str(error), error_type=type(error).__name__)
         else:
@@ -145,7 +162,7 @@ class KeptAnswer:
         job.hold_picture()  # a process that stops now ends no run that only has to store its picture
         try:
             async with asyncio.timeout(ANSWER_S), self._copies.hold(len(answer.value.data)):
-                data, sha256 = await asyncio.to_thread(_encoded, answer)
+                data, sha256 = await asyncio.to_thread(_encoded, answer, job.answer_call)
                 await put_patiently(self._storage, self._key, data, "application/octet-stream", sha256)
         except NOT_STORED as lost:
             log.warning("answer_lost", key=self._key, error=str(lost), error_type=type(lost).__name__)
@@ -153,20 +170,21 @@ class KeptAnswer:
             log.info("answer_kept", key=self._key)
 
 
-def _encoded(answer: Answer[EncodedImage]) -> tuple[bytes, str]:
+def _encoded(answer: Answer[EncodedImage], call: int | None) -> tuple[bytes, str]:
     """Return one line of JSON with what is known about a picture, and behind it the picture; and their hash."""
     facts = {
         "model": answer.model,
         "temperature": answer.temperature,
         "notes": answer.notes,
         "unseen": answer.unseen,
+        "call": call,
     }
     data = b"\n".join((json.dumps(facts).encode(), answer.value.data))
     return data, hashlib.sha256(data).hexdigest()
 
 
-def _decoded(data: bytes, sha256: str | None) -> Answer[EncodedImage]:
-    """Return the answer that `_encoded` has written, with the hash that was recorded then.
+def _decoded(data: bytes, sha256: str | None) -> tuple[Answer[EncodedImage], int | None]:
+    """Return the answer that `_encoded` has written, with the hash that was recorded then, and the answer's call.
 
     Raises:
         ValueError, TypeError, LookupError: its bytes were changed, or another release has written it.
@@ -177,4 +195,5 @@ def _decoded(data: bytes, sha256: str | None) -> Answer[EncodedImage]:
     facts = json.loads(line)
     unseen = None if facts["unseen"] is None else asdict(Asked(**facts["unseen"]))
     notes = tuple(facts["notes"])
-    return Answer(EncodedImage(picture), facts["model"], temperature=facts["temperature"], notes=notes, unseen=unseen)
+    image, temperature = EncodedImage(picture), facts["temperature"]
+    return Answer(image, facts["model"], temperature=temperature, notes=notes, unseen=unseen), facts["call"]

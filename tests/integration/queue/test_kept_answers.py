@@ -13,6 +13,7 @@ from PIL import Image
 
 from config.masking import SecretMask
 from models.connections import ContentionError
+from models.gate.provider_calls import record_unusable
 from models.queue.groups import GroupWriter
 from pipelines.errors import StorageUnavailableError
 from pipelines.imaging.geometry import PixelBox
@@ -256,6 +257,49 @@ async def test_picture_that_turns_out_to_miss_the_request_is_not_finished_and_go
     assert "wrong size: 64 x 64" in errors[0]["error"]
     results, recorded, stored = await house.keys(ids)
     assert recorded == stored == results
+
+
+async def test_misses_that_only_the_next_run_sees_count_as_others(house, gemini, eventually):
+    small = odd.with_picture(Image.linear_gradient("L").resize((64, 64)))
+    gemini.answer = lambda _request: small
+    (job_id,) = await cut_off_in_the_look(house, gemini, eventually)
+
+    async def is_over():
+        await house.database.fetch("UPDATE darkroom.job_queue SET scheduled_at = now() WHERE status = 'retrying'")
+        return not await house.database.fetchval("SELECT count(*) FROM darkroom.job_queue")
+
+    async with house.worker():
+        await eventually(is_over)
+
+    assert await house.statuses([job_id]) == ["REFUNDED"]
+    assert gemini.count("generate") == 2
+    assert await house.calls() == [("WrongSizeError", True)] * 2
+    problems = await house.database.fetch("SELECT problem, images, cost_usd FROM darkroom.provider_calls ORDER BY id")
+    assert problems[0] == problems[1]
+    assert "wrong size: 64 x 64" in problems[0]["problem"]
+    row = await house.database.fetchval('SELECT "errorMessage" FROM public.mcp_generation_jobs')
+    assert "it came twice, so it isn't bought a third time" in row
+
+
+async def test_miss_is_recorded_although_the_database_is_locked_at_first(house, gemini, eventually, monkeypatch):
+    monkeypatch.setattr("workers.running.run.DATABASE_GONE_S", 0.1)
+    small = odd.with_picture(Image.linear_gradient("L").resize((64, 64)))
+    gemini.answer = lambda _request: small
+    ids = await cut_off_in_the_look(house, gemini, eventually)
+    gemini.answer, refused = None, []
+
+    async def refuse_once(*arguments, **parts):
+        if not refused:
+            refused.append(parts)
+            raise ContentionError("locked")
+        await record_unusable(*arguments, **parts)
+
+    monkeypatch.setattr("workers.running.kept_answers.record_unusable", refuse_once)
+    monkeypatch.setattr("models.database_retries.CONTENTION_RETRY_S", 0)
+    await house.complete(ids, eventually)
+
+    assert refused
+    assert await house.calls() == [("WrongSizeError", True), ANSWERED]
 
 
 async def test_broken_answer_is_decoded_once_and_another_is_bought(house, eventually):
