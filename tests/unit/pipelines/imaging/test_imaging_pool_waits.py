@@ -11,7 +11,7 @@ from pipelines.imaging.budget import ByteBudget
 from pipelines.imaging.pool import PixelPool
 from tests.support import imaging_tasks as tasks
 from tests.support.kept_pixels import pixels
-from tests.support.patience import is_within
+from tests.support.patience import HANGS_AFTER_S, is_within
 
 __all__ = ["pixels"]
 
@@ -68,7 +68,7 @@ async def test_time_for_which_a_child_works_counts_and_its_end_frees_the_next(pi
 
     hanging = asyncio.create_task(hang())
     await asyncio.sleep(0.05)
-    with Deadline(DEADLINE_S + 2):
+    with Deadline(HANGS_AFTER_S):
         assert await pixels.run(tasks.pid) != first
     with pytest.raises(TimeoutError):
         await hanging
