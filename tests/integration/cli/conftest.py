@@ -21,15 +21,30 @@ from workers.services.services import EMBEDDED_FOLDER
 
 SERVICES = ("DATABASE_URL", "DATABASE_DIRECT_URL", "REDIS_URL", "BROKER_URL", "STORAGE_URL", "TOKENS", "GEMINI_API_KEY")
 
+FILLED = """
+WITH RECURSIVE filled (oid) AS (
+    SELECT 'public.users'::regclass::oid
+    UNION SELECT ('darkroom.' || name)::regclass FROM unnest($1::text[]) name
+    UNION SELECT c.conrelid FROM pg_constraint c JOIN filled f ON f.oid = c.confrelid WHERE c.conparentid = 0)
+SELECT string_agg(format('DELETE FROM %I.%I', c.relnamespace::regnamespace, c.relname), '; ')
+FROM filled JOIN pg_class c USING (oid)
+"""
+"""What to delete from: tables of ours, the users, and every table that refers to one of them."""
+
+OURS = (
+    *("job_queue", "job_money", "opening_balances", "stage_runs", "provider_calls", "workers", "operator_actions"),
+    *("past_pauses", "limits", "refused_ends"),
+)
+
 EMPTY = """
-TRUNCATE public.users CASCADE;
-TRUNCATE darkroom.job_queue, darkroom.job_money, darkroom.opening_balances, darkroom.stage_runs,
-    darkroom.provider_calls, darkroom.workers, darkroom.operator_actions, darkroom.past_pauses, darkroom.limits,
-    darkroom.refused_ends;
+SET session_replication_role = replica;
+{deletions};
+SET session_replication_role = origin;
 DELETE FROM darkroom.settings WHERE key IN ('pauses', 'buying');
 UPDATE darkroom.settings SET value = '"managed"' WHERE key = 'mode';
 DELETE FROM darkroom.settings WHERE key IN ('regeneration', 'take_over', 'is_adopted');
 """
+"""No trigger follows the deletions, of ours or of a foreign key. TRUNCATE would take four times as long."""
 
 TERMS = """
 INSERT INTO darkroom.settings (key, value) VALUES ('regeneration', $1::jsonb)
@@ -75,7 +90,7 @@ def darkroom(
 
 @pytest.fixture(scope="session")
 def emptied_url(services: EmbeddedInstance, template: str) -> str:
-    """A migrated database for all tests of this folder: to empty one takes a tenth of copying one."""
+    """A migrated database for all tests of this folder: to empty one takes a quarter of copying one."""
     url = parse_postgres_url(services.database_url)
 
     async def make() -> None:
@@ -87,13 +102,26 @@ def emptied_url(services: EmbeddedInstance, template: str) -> str:
     return url.with_database("command_line").text()
 
 
+@pytest.fixture(scope="session")
+def emptying(emptied_url: str) -> str:
+    """The statements that empty that database."""
+
+    async def read() -> str:
+        connection = await asyncpg.connect(**parse_postgres_url(emptied_url).asyncpg_arguments())
+        deletions = await connection.fetchval(FILLED, OURS)
+        await connection.close()
+        return EMPTY.format(deletions=deletions)
+
+    return asyncio.run(read())
+
+
 @pytest.fixture
-def database_url(emptied_url: str) -> str:
+def database_url(emptied_url: str, emptying: str) -> str:
     """URL of that database, emptied, in mode managed."""
 
     async def empty() -> None:
         connection = await asyncpg.connect(**parse_postgres_url(emptied_url).asyncpg_arguments())
-        await connection.execute(EMPTY)
+        await connection.execute(emptying)
         await connection.execute(TERMS, json.dumps(load_settings({}).regeneration_terms()))
         await connection.close()
 
