@@ -17,6 +17,7 @@ from PIL import Image
 
 from bench.pixels import FORCED, cpu_s
 from config.pipeline_rules import Defect
+from config.tiers import MOST_SIDE_PX
 from pipelines.corrections import NO_CORRECTIONS, Corrections
 from pipelines.imaging.header import DecodeLimits
 from pipelines.imaging.pool import MEMORY_BYTES, PixelPool
@@ -104,7 +105,7 @@ async def measure(name: str, data: bytes) -> None:
             await pixels.run(function, *arguments, cpu_s=120, wall_s=600)
             return cpu_s(child) - before_s
 
-        cells = [await spent_s(findings_of, data, LIMITS)]
+        cells = [await spent_s(findings_of, data, LIMITS, MOST_SIDE_PX)]
         after_analysis = most_mb(child.pid, "VmHWM"), most_mb(child.pid, "VmPeak")
         for _, side_px, corrections in PARTS:
             cells.append(await spent_s(enhanced, data, None, None, side_px, corrections, LIMITS, Effort(0)))

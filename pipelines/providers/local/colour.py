@@ -7,7 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.imaging.geometry import STRIP_ROWS
-from pipelines.providers.local.light import LIGHT, highest_of, levels_of, lowest_of, small_copy
+from pipelines.providers.local.light import (
+    LIGHT,
+    channel_counts,
+    counted_percentile,
+    highest_of,
+    level_counts,
+    levels_of,
+    lowest_of,
+    small_copy,
+)
 from pipelines.providers.local.scores import Score, fitted, verdict
 
 SIDE_PX = 256
@@ -57,11 +66,12 @@ def cast_answers(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     small = small_copy(pixels, SIDE_PX)
     usable, ratios = _usable(small), _ratios(small)
     levels = small.astype(np.float32) + 1
-    inside, flat = levels[usable], levels.reshape(-1, 3)
+    inside, counts = levels[usable], level_counts(small)
     soft = cv2.GaussianBlur(levels, (0, 0), 1)
     edges = np.hypot(cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1))[usable]
     red_blue = ratios[usable]
-    bright = usable & (highest_of(small) >= np.percentile(highest_of(small)[usable], 96))
+    highest = highest_of(small)
+    bright = usable & (highest >= np.percentile(highest[usable], 96))
     distance = _from_grey(red_blue)
     neutral = red_blue[distance <= np.percentile(distance, 8)]
     answers = np.array(
@@ -69,9 +79,9 @@ def cast_answers(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
             _of_light(LIGHT[small[usable]].mean(0)),
             _of_levels(inside.mean(0)),
             _of_levels((inside**6).mean(0) ** (1 / 6)),
-            _of_levels(np.percentile(flat, 99.5, axis=0)),
-            _of_levels(np.percentile(flat, 90, axis=0)),
-            _of_levels(np.percentile(flat, 10, axis=0) + 6),
+            _of_levels(_percentile(counts, 99.5).astype(np.float32) + 1),
+            _of_levels(_percentile(counts, 90).astype(np.float32) + 1),
+            _of_levels(_percentile(counts, 10).astype(np.float32) + 7),
             _of_levels(edges.mean(0) + 1),
             _of_levels((edges**5).mean(0) ** (1 / 5) + 1),
             np.median(red_blue, axis=0),
@@ -99,7 +109,8 @@ def evidence_of(pixels: NDArray[np.uint8], answers: NDArray[np.float64], estimat
     along = ratios @ (estimate / strength).astype(np.float32)
     across = ratios @ (np.array([-estimate[1], estimate[0]]) / strength).astype(np.float32)
     highest = highest_of(small)
-    white = max(float(np.percentile(highest, 99.5)), 8.0)
+    counts = channel_counts(highest)
+    white = max(counted_percentile(counts, 99.5), 8.0)
     bright = highest > 0.55 * white
     whites = bright & (_from_grey(ratios) < _NEUTRAL)
     seen, seen_across = along[usable], across[usable]
@@ -108,7 +119,7 @@ def evidence_of(pixels: NDArray[np.uint8], answers: NDArray[np.float64], estimat
     by_level = [float(np.median(level)) if level.size > 50 else strength for level in levels]  # noqa: PLR2004 - pixels
     pairs, ends = answers[: 2 * ANSWERS].reshape(-1, 2), answers[2 * ANSWERS :]
     opinions = pairs @ (estimate / strength)
-    dark = small.reshape(-1, 3)[highest_of(small).ravel() <= np.percentile(highest_of(small), 3)]
+    dark = small.reshape(-1, 3)[highest.ravel() <= counted_percentile(counts, 3)]
     clipped = (small >= _CLIPPED_FROM).sum(2)
     return np.array(
         [
@@ -147,13 +158,19 @@ def _channel_ends(small: NDArray[np.uint8]) -> NDArray[np.float64]:
     If white has clipped, all three end with it.
     """
     levels = small.reshape(-1, 3)
-    quantiles = np.percentile(levels, [50, 95, 99, 99.9], axis=0)
+    counts = level_counts(small)
+    quantiles = np.array([_percentile(counts, percent) for percent in (50, 95, 99, 99.9)])
     light = np.log(LIGHT[quantiles.astype(np.int32)] + 0.001)
     ratios = np.stack([light[:, 0] - light[:, 1], light[:, 2] - light[:, 1]], -1)[::-1]
     end = quantiles[3]
     abrupt = np.log((quantiles[[2, 1]] + 8) / (end + 8))
     heaped = (levels >= np.maximum(end * 0.96, 1)).mean(0) ** 0.5
     return np.concatenate([ratios.ravel(), abrupt.ravel(), heaped, end / 255])
+
+
+def _percentile(counts: NDArray[np.float64], percent: float) -> NDArray[np.float64]:
+    """Return a percentile of each channel, from how often each of its levels occurs."""
+    return np.array([counted_percentile(channel, percent) for channel in counts])
 
 
 def _medians_by_part(along: NDArray[np.float32], usable: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from pipelines.imaging.geometry import STRIP_ROWS
 from pipelines.imaging.profiles import linear_to_srgb, srgb_to_linear
 from pipelines.providers.local.light import (
     LIGHT,
+    channel_counts,
     counted_percentile,
     every,
     highest_of,
@@ -61,7 +62,7 @@ def every_second(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def white_level(seconds: NDArray[np.uint8]) -> int:
     """Return the level that all but a thousandth of these pixels (`every_second`) don't exceed in any channel."""
     highest = highest_of(seconds)
-    below = np.cumsum(cv2.calcHist([highest], [0], None, [256], [0, 256]).ravel().astype(np.int64))
+    below = np.cumsum(channel_counts(highest))
     return int(np.searchsorted(below, 0.999 * below[-1]))
 
 
@@ -93,7 +94,7 @@ def exposure_figures(
     """
     luma = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.float32)
     highest = highest_of(small)
-    white = max(float(np.percentile(highest, 99.9)), 8.0)
+    white = max(counted_percentile(channel_counts(highest), 99.9), 8.0)
     return np.array(
         [
             *np.log(np.percentile(luma, [1, 5, 25, 50, 75, 95, 99]) + 2),
@@ -121,12 +122,11 @@ def highlight_figures(pixels: NDArray[np.uint8], counts: NDArray[np.float64] | N
         counts: the picture's `level_counts`, if they are known already.
     """
     counts = (level_counts(pixels) if counts is None else counts).sum(0) + 1
-    clipped = _clipped_channels(pixels)
-    clipping = pixels[_places(clipped)]
+    clipping = pixels[_places(~np.asarray(cv2.inRange(pixels, (0, 0, 0), (_CLIPS_FROM - 1,) * 3), np.uint8))]
     channels = (clipping >= _CLIPS_FROM).sum(1)
     parts = np.bincount(channels, minlength=4)
     rims = [-1.0] * 3
-    rim = _rim(pixels, clipped) if parts[3] else pixels[:0, 0]
+    rim = _rim(pixels) if parts[3] else pixels[:0, 0]
     if rim.size:
         low, high = rim.min(1).astype(np.float32), rim.max(1).astype(np.float32)
         rims = [float(low.mean()) / 255, float((high - low).mean()), float((high >= _CLIPS_FROM).mean())]
@@ -135,7 +135,7 @@ def highlight_figures(pixels: NDArray[np.uint8], counts: NDArray[np.float64] | N
     last, next_to_last = counts[250:].sum(), counts[240:250].sum()
     return np.array(
         [
-            *(float(parts[count] / clipped.size) ** 0.5 for count in (1, 2, 3)),
+            *(float(parts[count] / (pixels.size // 3)) ** 0.5 for count in (1, 2, 3)),
             *rims,
             *(counted_percentile(other, 50) / 255 if other.sum() > 50 else -1.0 for other in others),  # noqa: PLR2004 - too few
             np.log(last / next_to_last),
@@ -146,15 +146,9 @@ def highlight_figures(pixels: NDArray[np.uint8], counts: NDArray[np.float64] | N
     )
 
 
-def _clipped_channels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return in how many channels each pixel clips, height x width."""
-    clips = cv2.threshold(pixels, _CLIPS_FROM - 1, 1, cv2.THRESH_BINARY)[1]
-    return np.asarray(cv2.transform(clips, np.ones((1, 3))), np.uint8)
-
-
-def _rim(pixels: NDArray[np.uint8], clipped: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _rim(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the pixels beside those that clip in all three channels, n x 3."""
-    white = np.asarray(cv2.inRange(clipped, 3, 3), np.uint8)
+    white = np.asarray(cv2.inRange(pixels, (_CLIPS_FROM,) * 3, (255, 255, 255)), np.uint8)
     around = np.asarray(cv2.dilate(white, np.ones((5, 5), np.uint8)), np.uint8)
     rim: NDArray[np.uint8] = pixels[_places(around - white)]
     return rim
@@ -170,14 +164,15 @@ def _places(mask: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int3
 def _ends(small: NDArray[np.uint8], white: float, white_at_full_size: int) -> list[float]:
     """Return how bright the brightest pixels are, how abruptly light ends there, and how much is black."""
     highest = highest_of(small)
+    counts = channel_counts(highest)
     return [
         white / 255,
         white_at_full_size / 255,
-        float(np.percentile(highest, 99)) / white,
-        float(np.percentile(highest, 95)) / white,
+        counted_percentile(counts, 99) / white,
+        counted_percentile(counts, 95) / white,
         float((highest >= 0.96 * white).mean()) ** 0.5,
         float((highest <= 4).mean()) ** 0.5,  # noqa: PLR2004 - JPEG changes 0 by a few levels
-        float(np.log(np.percentile(lowest_of(small), 1) + 2)),
+        float(np.log(counted_percentile(channel_counts(lowest_of(small)), 1) + 2)),
     ]
 
 

@@ -35,7 +35,7 @@ def is_drawn(pixels: NDArray[np.uint8]) -> bool:
     step = max(1, int(np.sqrt(part.shape[0] * part.shape[1] / 100_000)))
     here, right, below = part[:-1:step, :-1:step], part[:-1:step, 1::step], part[1::step, :-1:step]
     rows, columns = min(here.shape[0], below.shape[0]), min(here.shape[1], right.shape[1])
-    here, right, below = here[:rows, :columns], right[:rows, :columns], below[:rows, :columns]
+    here, right, below = (np.ascontiguousarray(one[:rows, :columns]) for one in (here, right, below))
     between = (highest_of(here) > 5) & (lowest_of(here) < 250)  # noqa: PLR2004 - JPEG changes black and white by a few levels
     if between.mean() < MIDDLE_FRACTION or (lowest_of(here) >= 250).mean() >= WHITE_FRACTION:  # noqa: PLR2004
         return True

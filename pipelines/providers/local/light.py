@@ -62,6 +62,11 @@ def level_counts(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.stack(counts).astype(np.float64)
 
 
+def channel_counts(channel: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return how many pixels of one channel have each level."""
+    return np.asarray(cv2.calcHist([channel], [0], None, [256], [0, 256]), np.float64).ravel()
+
+
 def counted_percentile(counts: NDArray[np.float64], percent: float) -> float:
     """Return `np.percentile` of levels, exactly, from how often each occurs: this takes no time for large pictures.
 

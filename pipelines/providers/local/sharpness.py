@@ -41,13 +41,14 @@ def edge_width(luma: NDArray[np.uint8]) -> float | None:
     """
     sharp = luma.astype(np.float32)
     before = np.asarray(cv2.magnitude(*_gradients(sharp)), np.float32)
-    crest = before >= np.asarray(cv2.dilate(before, np.ones((3, 3), np.uint8))) - 1e-6
-    edges = crest & (before >= max(ninth_decile(before), 6))
-    if edges.sum() < MIN_EDGES:
+    highest_near = np.asarray(cv2.dilate(before, np.ones((3, 3), np.uint8)), np.float32).ravel()
+    strong = np.flatnonzero(before >= max(ninth_decile(before), 6))
+    edges = strong[before.ravel()[strong] >= highest_near[strong] - 1e-6]
+    if edges.size < MIN_EDGES:
         return None
     blurred = np.asarray(cv2.GaussianBlur(sharp, (0, 0), _REBLUR_PX), np.float32)
-    after = np.hypot(*(gradient[edges] for gradient in _gradients(blurred)))
-    ratio = before[edges] / np.maximum(after, 1e-3)
+    after = np.hypot(*(gradient.ravel()[edges] for gradient in _gradients(blurred)))
+    ratio = before.ravel()[edges] / np.maximum(after, 1e-3)
     return float(np.percentile(_REBLUR_PX / np.sqrt(np.maximum(ratio**2 - 1, 1e-3)), 25))
 
 

@@ -1,7 +1,8 @@
+import cv2
 import numpy as np
 import pytest
 
-from pipelines.providers.local.exposure import _clipped_channels
+from pipelines.providers.local.exposure import highlight_figures
 from pipelines.providers.local.light import counted_percentile, every
 from pipelines.providers.local.sharpness import ninth_decile
 
@@ -19,10 +20,19 @@ def test_a_percentile_of_counts_is_exactly_the_one_of_the_levels(pixels, percent
         assert counted == np.percentile(values, percent)
 
 
-def test_clipped_channels_of_each_pixel_are_counted():
-    pixels = np.random.default_rng(1).integers(248, 256, (31, 17, 3)).astype(np.uint8)
+@pytest.mark.parametrize("lowest", [200, 240, 248])
+def test_channels_that_clip_are_counted_in_each_pixel_and_beside_white(lowest):
+    pixels = np.random.default_rng(1).integers(lowest, 256, (310, 170, 3)).astype(np.uint8)
+    channels = np.count_nonzero(pixels >= 253, axis=2)
+    white = (channels == 3).astype(np.uint8)
+    rim = pixels[(cv2.dilate(white, np.ones((5, 5), np.uint8)) - white).astype(bool)]
+    lowest_of_rim, highest_of_rim = rim.min(1).astype(float), rim.max(1).astype(float)
 
-    assert (_clipped_channels(pixels) == np.count_nonzero(pixels >= 253, axis=2)).all()
+    figures = highlight_figures(pixels)
+
+    shares = [(channels == count).mean() ** 0.5 for count in (1, 2, 3)]
+    rims = [lowest_of_rim.mean() / 255, (highest_of_rim - lowest_of_rim).mean(), (highest_of_rim >= 253).mean()]
+    assert figures[:6] == pytest.approx([*shares, *rims], rel=1e-5)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 7), (8, 6), (9, 301)])
