@@ -267,6 +267,22 @@ async def pause_left_s(connection: Connection, provider: str) -> float:
     return max(0.0, left_s or 0.0)
 
 
+def generations_as_json(job_type: str, job_id: str) -> str:
+    """Return SQL that yields, for `generations_of`, the generate calls of a job, or NULL if it has none.
+
+    Both arguments are SQL expressions. OFFSET 0 keeps the order from being read from the index of all calls' ids.
+    """
+    return f"""(SELECT pg_catalog.jsonb_agg(
+        pg_catalog.jsonb_build_array(c.provider, c.model, c.outcome, c.problem, c.may_be_paid) ORDER BY c.id)
+        FROM (SELECT p.* FROM darkroom.provider_calls p
+              WHERE p.job_id = {job_id} AND p.job_type = {job_type} AND p.purpose = 'generate' OFFSET 0) c)"""
+
+
+def generations_of(rows: Sequence[Sequence[Any]] | None) -> list[Generation]:
+    """Return the generate calls, oldest first, that `generations_as_json` yielded."""
+    return [Generation(*row) for row in rows or ()]
+
+
 # Each job's calls are read by a subquery of its own, which OFFSET 0 keeps from being merged with the others, so that
 # they are found by the job's id whenever the plan is made.
 _GENERATIONS = """

@@ -11,6 +11,7 @@ from models.collector import Collector
 from models.connections import Connection, ContentionError
 from models.database import Database
 from models.database_retries import read_with_retries
+from models.gate.provider_calls import Generation, generations_as_json, generations_of
 from models.history.artifacts import Artifact, artifact_as_json, artifact_of
 from models.job_tables.registry import table_of
 from models.job_tables.table import JobTable
@@ -31,13 +32,13 @@ class JobRows:
         kept: the outputs of finished stages that darkroom.checkpoints holds, by stage.
         artifact: a picture that an earlier attempt bought and stored; None if there is none, or `needs_artifact` was
             False.
-        has_bought: whether a generate call of an earlier run may have been paid; False if `needs_artifact` was.
+        generations: the generate calls of the job's earlier runs, oldest first, open ones too.
     """
 
     inputs: JobInputs
     kept: Mapping[str, Json | None]
     artifact: Artifact | None
-    has_bought: bool
+    generations: Sequence[Generation]
 
 
 # Each job's rows are read by a subquery of its own, which OFFSET 0 keeps from being merged with the others: so whenever
@@ -49,13 +50,10 @@ def _select_many(table: JobTable) -> str:
     of_one_job = table.inputs.select.replace("$1", "asked.job_id").replace("$2", "asked.queue_id")
     kept = f"""FROM {OWN_TABLE} c WHERE asked.needs_kept AND c.job_type = asked.job_type AND c.job_id = asked.job_id
         ORDER BY c.stage"""
-    bought = """SELECT p.may_be_paid FROM darkroom.provider_calls p
-        WHERE p.job_id = asked.job_id AND p.job_type = asked.job_type AND p.purpose = 'generate' AND p.may_be_paid
-        LIMIT 1"""
     return f"""
 SELECT asked.place AS _place, ARRAY(SELECT c.stage {kept}) AS _stages, ARRAY(SELECT c.output {kept}) AS _outputs,
        CASE WHEN asked.needs_artifact THEN {artifact_as_json("asked.job_type", "asked.job_id")} END AS _artifact,
-       CASE WHEN asked.needs_artifact THEN ({bought}) END AS _has_bought, r.*
+       {generations_as_json("asked.job_type", "asked.job_id")} AS _generations, r.*
 FROM unnest((SELECT $1::text[]), (SELECT $2::text[]), (SELECT $3::bigint[]), (SELECT $4::boolean[]),
             (SELECT $5::boolean[]))
     WITH ORDINALITY asked (job_type, job_id, queue_id, needs_kept, needs_artifact, place)
@@ -124,7 +122,7 @@ class JobReader:
         inputs = table.inputs.load(row)
         kept = dict(zip(row["_stages"], row["_outputs"], strict=True))
         artifact = None if row["_artifact"] is None else artifact_of(row["_artifact"])
-        return JobRows(inputs, kept, artifact, bool(row["_has_bought"]))
+        return JobRows(inputs, kept, artifact, generations_of(row["_generations"]))
 
     def _reading_of(self, table: JobTable) -> Collector[Asked, asyncpg.Record | None]:
         reading = self._readings.get(table)

@@ -19,7 +19,7 @@ from pipelines.providers.calls import Answer, PreparedCall
 from pipelines.providers.provider import Provider, Quote
 from workers.gate.call_records import CallRecords
 from workers.gate.open_calls import OpenCall
-from workers.gate.paid_calls import Generations, require_calls_left, require_no_repeated_miss
+from workers.gate.paid_calls import EarlierCalls, require_calls_left, require_no_repeated_miss
 from workers.gate.places import Place, Places
 from workers.gate.refusals import PassedOverError, SentBackError, refusal_of, throttled
 
@@ -81,7 +81,7 @@ class Admission:
         rules: Mapping[str, Mapping[str, Any]],
         places: Mapping[str, Places],
         records: Mapping[tuple[str, bool], CallRecords],
-        generations: Generations,
+        earlier: EarlierCalls,
         job: CallingJob,
         *,
         most_paid_calls: int,
@@ -94,7 +94,7 @@ class Admission:
             rules: the rules of each provider, by name.
             places: the places at each paid provider, by name.
             records: the records of each provider's calls, by its name and whether it is paid.
-            generations: reads what was generated for a job before.
+            earlier: the generate calls that were made for the job before.
             job: the job that makes the calls.
             most_paid_calls: how many paid generations the job may have over all its attempts, the first included.
             refuses_over_budget: whether a spent budget ends the job instead of making it wait.
@@ -103,7 +103,7 @@ class Admission:
         self._rules = rules
         self._places = places
         self._records = records
-        self._generations = generations
+        self._earlier = earlier
         self._job = job
         self._most_paid_calls = most_paid_calls
         self._refuses_over_budget = refuses_over_budget
@@ -129,7 +129,7 @@ class Admission:
                         # a snooze costs no attempt, so the first call would be bought again and again
                         raise bought from error
                     if isinstance(error, MissedRequestError):  # a second miss of its kind ends it at once
-                        calls = await self._generations.of(self._job.claim)
+                        calls = await self._earlier.all()
                         require_no_repeated_miss(calls, provider.name, quote.model)
                     if error.again is None:
                         raise
@@ -153,7 +153,7 @@ class Admission:
         self._job.await_call()
         async with nullcontext(None) if places is None else places.one(self._job.claim, quote.images) as place:
             if provider.is_paid and asked.purpose == "generate":
-                calls = await self._generations.of(self._job.claim)
+                calls = await self._earlier.all()
                 require_no_repeated_miss(calls, provider.name, quote.model)
                 require_calls_left(calls, self._most_paid_calls)
             send = await prepare()
@@ -176,6 +176,8 @@ class Admission:
             call_hash=asked.call_hash,
         )
         while True:
+            if asked.purpose == "generate":
+                self._earlier.forget()
             opened = await self._records_of(provider).open(self._job.claim, plan)
             if isinstance(opened, Admitted):
                 if place is not None:

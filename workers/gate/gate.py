@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from models.database import Database
-from models.gate.provider_calls import provider_wait
+from models.gate.provider_calls import Generation, provider_wait
 from pipelines.corrections import NO_CORRECTIONS
 from pipelines.errors import ProviderNotConfiguredError
 from pipelines.job import Job, Prompt
@@ -15,7 +15,7 @@ from pipelines.settings import Settings
 from workers.gate.admission import Admission, CallingJob
 from workers.gate.call_records import CallRecords
 from workers.gate.gated_provider import GatedProvider
-from workers.gate.paid_calls import Generations
+from workers.gate.paid_calls import EarlierCalls, Generations
 from workers.gate.places import LOOK_S, Places
 from workers.gate.refusals import refusal_of
 from workers.gate.rules import rules_of
@@ -68,14 +68,19 @@ class Gate:
             for one in (*providers, measuring)
         }
 
-    def for_job(self, job: CallingJob, *, most_paid_calls: int) -> StageProvider:
-        """Return the provider that one job may call, with at most `most_paid_calls` paid generations in all."""
+    def for_job(
+        self, job: CallingJob, *, most_paid_calls: int, earlier: Sequence[Generation] | None = None
+    ) -> StageProvider:
+        """Return the provider that one job may call, with at most `most_paid_calls` paid generations in all.
+
+        `earlier` are the generate calls that were made for it before, as read under its claim; None: they are read.
+        """
         admission = Admission(
             self._database,
             self._rules,
             self._places,
             self._records,
-            self._generations,
+            EarlierCalls(self._generations, job.claim, earlier),
             job,
             most_paid_calls=most_paid_calls,
             refuses_over_budget=self._refuses_over_budget,

@@ -60,6 +60,30 @@ class Generations:
         return (await self._read_all([claim]))[0]
 
 
+class EarlierCalls:
+    """The generate calls of one running job, of all attempts.
+
+    Only the holder of its claim makes calls for the job, and a call that has ended doesn't change. So what was read
+    when the run began holds until its own first call, unless a call of an earlier run was open then.
+    """
+
+    def __init__(self, generations: Generations, claim: Claim, read: Sequence[Generation] | None) -> None:
+        """Store where the calls of a claim's job are read, and what was read under the claim already, if anything."""
+        self._generations = generations
+        self._claim = claim
+        self._read = read
+
+    async def all(self) -> Sequence[Generation]:
+        """Return the calls, oldest first; raises as `Generations.of`."""
+        if self._read is None or any(one.outcome == "open" for one in self._read):
+            return await self._generations.of(self._claim)
+        return self._read
+
+    def forget(self) -> None:
+        """Read the calls anew from now on, because the run is about to make one."""
+        self._read = None
+
+
 def require_no_repeated_miss(calls: Sequence[Generation], provider: str, model: str) -> None:
     """Refuse a model that has missed twice in the same way.
 

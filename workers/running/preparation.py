@@ -9,6 +9,7 @@ from config.values import value
 from models.collector import Collector
 from models.database import Database
 from models.database_retries import commit_with_retries, with_database_retries
+from models.gate.provider_calls import Generation
 from models.history.artifacts import Artifact
 from models.queue.checkpoints import has_columns, outputs_left, place_of
 from models.queue.inputs import record_pipeline, users_of
@@ -40,7 +41,8 @@ class Prepared:
         outputs: outputs of the finished stages.
         earlier: a picture that an earlier attempt stored, if there is one.
         pipeline_id: the pipeline whose settings the job uses.
-        has_bought: whether an earlier run may have bought a picture.
+        generations: the generate calls of earlier runs, oldest first, as they were when the run began.
+        has_bought: whether an earlier run may have bought a picture that this one could use.
         is_redone: whether a completed job is done once more, so that no earlier picture may be its result.
     """
 
@@ -48,6 +50,7 @@ class Prepared:
     stages: tuple[Stage, ...]
     outputs: tuple[Output, ...]
     earlier: Artifact | None
+    generations: Sequence[Generation]
     has_bought: bool
     pipeline_id: str | None
     is_redone: bool
@@ -90,13 +93,11 @@ class Preparation:
         """
         claim = running.claim
         before, stages = split(claim.job_type, claim.stage)
-        rows = await self._reader.read(
-            claim,
-            needs_kept=not all(has_columns(claim.job_type, one.name) for one in before),
-            # An earlier attempt may have stored its picture already, and the job may have been moved back to an earlier
-            # stage since
-            needs_artifact=stages[0].output is Generated or stages[0].name != claim.stage or claim.attempt > 1,
-        )
+        needs_kept = not all(has_columns(claim.job_type, one.name) for one in before)
+        # An earlier attempt may have stored its picture already, and the job may have been moved back to an earlier
+        # stage since
+        needs_artifact = stages[0].output is Generated or stages[0].name != claim.stage or claim.attempt > 1
+        rows = await self._reader.read(claim, needs_kept=needs_kept, needs_artifact=needs_artifact)
         inputs, pipeline = rows.inputs, rows.inputs.pipeline
         named = [(inputs.input_key, claim.user_id)] if inputs.changes_input else []
         if pipeline is not None and pipeline.owner_id is not None:
@@ -127,7 +128,8 @@ class Preparation:
             stages=resumed.stages,
             outputs=resumed.outputs,
             earlier=rows.artifact,
-            has_bought=rows.has_bought,
+            generations=rows.generations,
+            has_bought=needs_artifact and any(one.may_be_paid for one in rows.generations),
             pipeline_id=pipeline_id,
             is_redone=inputs.is_redone,
         )

@@ -4,7 +4,7 @@ If the claim is lost meanwhile, the run's writes change nothing.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from typing import Protocol
@@ -14,6 +14,7 @@ from config.masking import SecretMask
 from models.connections import ContentionError, DatabaseLostError
 from models.database import Database
 from models.database_retries import DATABASE_GONE_S
+from models.gate.provider_calls import Generation
 from models.history.objects import NewObject
 from models.queue.checkpoints import checkpoint, completed
 from models.queue.groups import GroupWriter
@@ -45,8 +46,8 @@ log = EventLogger(__name__)
 class ProviderFor(Protocol):
     """A function that returns the provider for one running job; that provider records calls for the job's claim."""
 
-    def __call__(self, job: RunningJob, *, most_paid_calls: int) -> StageProvider:
-        """Return the provider."""
+    def __call__(self, job: RunningJob, *, most_paid_calls: int, earlier: Sequence[Generation]) -> StageProvider:
+        """Return the provider. `earlier`: the generate calls of the job's earlier runs."""
 
 
 class StageRunner:
@@ -185,7 +186,7 @@ class StageRunner:
             job=prepared.job,
             outputs=list(prepared.outputs),
             earlier=None if earlier is None else generated_of(earlier, self._storage.url(earlier.key)),
-            provider=self._provider_for(job, most_paid_calls=most_paid_calls),
+            provider=self._provider_for(job, most_paid_calls=most_paid_calls, earlier=prepared.generations),
             storage=storage,
             pixels=self._pixels,
             limits=self._limits,

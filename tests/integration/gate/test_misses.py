@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -34,7 +35,8 @@ def drawing(*errors, name="gemini", model="m"):
 async def generate(database, claim, *providers, most=3):
     gate = Gate(database, providers, providers[0], Settings())
     job = RunningJob(claim)
-    return await gate.for_job(job, most_paid_calls=most).generate(PROMPT, [], 1024, 1.0)
+    earlier = await Generations(database).of(claim)
+    return await gate.for_job(job, most_paid_calls=most, earlier=earlier).generate(PROMPT, [], 1024, 1.0)
 
 
 async def attempt(database, claim, *providers, error, **more):
@@ -52,6 +54,23 @@ async def test_second_miss_of_a_kind_ends_the_job_and_no_third_is_bought(databas
 
     assert (first.is_paid, gemini.sent) == (True, 2)
     assert str(second) == str(again) == "m: 65 x 49; it came twice, so it isn't bought a third time"
+
+
+async def test_call_that_was_open_when_the_run_began_counts_as_it_has_ended_since(database):
+    claim = await make_claim(database)
+    plan = CallPlan("gemini", "generate", may_be_paid=True, model="m", images=1)
+    opened = await database.run(partial(open_call, claim=claim, plan=plan))
+    earlier = await Generations(database).of(claim)
+    gemini = drawing()
+    gate = Gate(database, [gemini], gemini, Settings())
+    provider = gate.for_job(RunningJob(claim), most_paid_calls=1, earlier=earlier)
+    with pytest.raises(TooManyPaidCallsError):
+        await provider.generate(PROMPT, [], 1024, 1.0)
+
+    unsent = CallOutcome("cut_off", may_be_paid=False, latency_ms=0, was_sent=False)
+    await database.run(partial(close_call, intent=opened.intent, outcome=unsent, rules={}))
+
+    assert (await provider.generate(PROMPT, [], 1024, 1.0)).value.data == b"picture"
 
 
 async def test_picture_that_misses_the_request_is_not_kept_for_the_next_run(database):
