@@ -4,11 +4,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
-from config.job_terms import MAX_EVIDENCE_CHARS
 from pipelines.providers.calls import PreparedCall, Usage
-
-_MOST_EVIDENCE_CHARS = 4 * MAX_EVIDENCE_CHARS
-"""More than is written, since secrets are masked before it is cut for the last time."""
 
 
 class StageError(Exception):
@@ -28,7 +24,7 @@ class StageError(Exception):
 
     def __init__(self, message: str, *, evidence: str | None = None) -> None:
         super().__init__(message)
-        self.evidence = None if evidence is None else evidence[:_MOST_EVIDENCE_CHARS]
+        self.evidence = evidence
 
 
 class PermanentError(StageError):

@@ -206,8 +206,6 @@ _END_OF_IMAGE = 0xD9
 _NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # stuffed bytes and restarts belong to the pixels
 """JPEG's markers are listed in ITU-T T.81, table B.1."""
 
-_STEP_BYTES = 262_144
-
 MAX_SEGMENTS = 10_000
 """A JPEG may have so many segments. One of 200 scans has about 600, and 25 MB of metadata take 400; hostile bytes of
 the same length hold 12 million, and a worker would do nothing else for seconds."""
@@ -278,7 +276,7 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
         BadImageError: the picture has more than MAX_SEGMENTS segments.
     """
     at, count = 2, 0
-    while (found := _next_marker(data, at)) and (marker := data[found.end() - 1]) != _END_OF_IMAGE:
+    while (found := _NEXT_MARKER.search(data, at)) and (marker := data[found.end() - 1]) != _END_OF_IMAGE:
         count += 1
         if count > MAX_SEGMENTS:
             raise BadImageError(f"picture has more than {MAX_SEGMENTS:,} segments, which is the limit")
@@ -288,15 +286,6 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
             if at + 2 > len(data):
                 return
             at += int.from_bytes(data[at : at + 2], "big")
-
-
-def _next_marker(data: bytes, at: int) -> re.Match[bytes] | None:
-    """Return the next marker. The interpreter's lock is held for one step at a time, of 3 ms at most."""
-    while at < len(data):
-        if found := _NEXT_MARKER.search(data, at, at + _STEP_BYTES):
-            return found
-        at += _STEP_BYTES - 1  # a marker has two bytes
-    return None
 
 
 def _webp_size_px(data: bytes) -> tuple[int, int]:

@@ -22,7 +22,6 @@ from pipelines.job import Prompt
 from pipelines.pixel_functions import looking
 from pipelines.prompts import Purpose
 from pipelines.providers.colour_words import ask_for_colour
-from pipelines.providers.reading_thread import apart
 
 log = EventLogger(__name__)
 
@@ -116,7 +115,7 @@ class Asked:
                 f"{limits.max_bytes:,}"
             )
         try:
-            header = await apart(len(data), read_header, data, limits)
+            header = read_header(data, limits)
             came = await pixels.run(looking.look, data, limits, task_bytes=header.decoded_bytes)
         except TransparentImageError as error:
             raise OneColourError(f"{self.model} answered with an empty picture: all of it is transparent") from error

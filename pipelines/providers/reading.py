@@ -4,17 +4,16 @@ An answer is paid for as soon as it comes. Proxies, gateways and compatible serv
 around the body, a number in place of a text, null in place of an object. None of this may lose the picture.
 """
 
-import codecs
+import base64
+import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
 from config.logger import EventLogger
-from pipelines.providers.long_texts import MOST_BESIDE_BYTES, LongText, text_of_number, without_long_texts
 
 log = EventLogger(__name__)
 
@@ -24,8 +23,17 @@ MOST_UNITS: Final = 10_000_000
 A larger one is an error, and would use up a day's budget.
 """
 
+MOST_VALUES: Final = 200_000
+"""An answer may have so many values in objects and lists; real ones have some hundreds. Hostile 100 MB could have
+50 million, and reading them would hold up all jobs of the process for a minute."""
+
+_MOST_ESCAPES: Final = 1_000_000
+_ESCAPED_FRACTION: Final = 1 / 16
+"""Of base64 a 32nd is escaped by writers that escape its slashes and line breaks."""
+
 _MOST_NOTED: Final = 20
-_RECODED_BYTES: Final = 262_144
+_BASE64: Final = bytes.maketrans(b"-_", b"+/")
+_DATA_URI: Final = re.compile(r"\s*data:[^,]{0,200},", re.IGNORECASE)
 
 STATUS_BY_NAME: Final[dict[str, int]] = {
     **dict.fromkeys(("invalid_argument", "failed_precondition", "out_of_range", "invalid_request_error"), 400),
@@ -52,17 +60,11 @@ class Reader:
         self.ignored: list[str] = []
 
     def text(self, value: Any, name: str) -> str | None:
-        """Return a text, the beginning of a very long one; None if the value is missing or something else."""
+        """Return a text; None if the value is missing or something else."""
         if value is None or isinstance(value, str):
             return value
-        if isinstance(value, LongText):
-            return value.start
         self.note(name)
         return None
-
-    def encoded(self, value: Any, name: str) -> str | LongText | None:
-        """Return a text that may be a picture, with its whole length; None as of `text`."""
-        return value if isinstance(value, LongText) else self.text(value, name)
 
     def units(self, value: Any, name: str) -> int | None:
         """Return a whole number of units, even if it is written as text; None if the value isn't a plausible number."""
@@ -113,46 +115,42 @@ class Reader:
 def documents_of(body: bytes) -> list[Mapping[str, Any]]:
     """Return the JSON objects in a body: a single one, those in a list, or those of a sequence of events.
 
-    The result is empty for a body without any, such as an HTML page or half an answer, and for one with more than
-    MOST_BESIDE_BYTES beside its long texts, each of which is a LongText. Bytes that aren't UTF-8 are replaced, and line
-    breaks inside of a text are accepted.
+    The result is empty for a body without any, such as an HTML page or half an answer, and for one that `_is_hostile`.
+    Bytes that aren't UTF-8 are replaced, and line breaks inside of a text are accepted.
     """
-    found = without_long_texts(_in_utf8(body))
-    if found is None:
+    if _is_hostile(body):
         return []
-    text, texts = found
-    decoder = json.JSONDecoder(strict=False, parse_int=_whole_number, parse_float=partial(text_of_number, texts=texts))
-    at, values = 0, []
+    text = body.decode(json.detect_encoding(body), errors="replace").lstrip("\ufeff")
+    decoder, at, values = json.JSONDecoder(strict=False, parse_int=_whole_number), 0, []
     while (start := _START.match(text, at)) is not None:
         try:
             value, at = decoder.raw_decode(text, start.end())
         except (ValueError, RecursionError):
             break
         values.append(value)
-    objects: list[Mapping[str, Any]] = []
+    found: list[Mapping[str, Any]] = []
     values.reverse()
     while values:
         value = values.pop()
         if isinstance(value, Mapping):
-            objects.append(value)
+            found.append(value)
         elif isinstance(value, list):
             values += reversed(value)
-    return objects
+    return found
 
 
-def _in_utf8(body: bytes) -> bytes:
-    """Return a body in UTF-8, without a mark of its encoding."""
-    encoding = json.detect_encoding(body)
-    if encoding.startswith("utf-8"):
-        return body.removeprefix(codecs.BOM_UTF8)
-    pieces = (body[at : at + _RECODED_BYTES] for at in range(0, len(body), _RECODED_BYTES))
-    return b"".join(one.encode() for one in codecs.iterdecode(pieces, encoding, "replace"))
+def _is_hostile(body: bytes) -> bool:
+    """Return whether a body would take long to read: event loops also renew claims, and stand still meanwhile."""
+    values = sum(map(body.count, (b"{", b"[", b",", b":")))
+    return values > MOST_VALUES or body.count(b"\\") > _MOST_ESCAPES + _ESCAPED_FRACTION * len(body)
 
 
 _START: Final = re.compile(
-    r"(?:\s|,|\bdata:|(?:\b(?:event|id|retry))?:[^\n]*\n|\)\]\}'[^\n]*\n)*+(?=[\[{\"\d-]|true|false|null)"
+    r"(?:\s++|,|\bdata:|(?:\b(?:event|id|retry))?:[^\n]*\n|\)\]\}'[^\n]*\n)*+(?=[\[{\"\d-]|true|false|null)"
 )
-"""Matches what may precede a JSON value: fields and comments of server-sent events, and Google's prefix `)]}'`."""
+"""Matches what may precede a JSON value: fields and comments of server-sent events, and Google's prefix `)]}'`.
+
+It is possessive, since to go back it would keep something for each of millions of lines."""
 
 _MOST_DIGITS: Final = 300
 
@@ -174,6 +172,46 @@ def mappings_in(value: Any) -> Iterator[Mapping[str, Any]]:
             waiting += reversed(one)
 
 
+def picture_bytes(text: str) -> bytes:
+    """Decode base64 in any form: standard or URL alphabet, padded or not, with line breaks, or in a data URI.
+
+    Other whitespace, quotes, line breaks that were escaped twice, and percent-encoding are removed only if the text
+    can't be decoded otherwise.
+
+    Raises:
+        ValueError: the text isn't base64, or is empty. Python's own decoder would drop unknown characters.
+    """
+    head = _DATA_URI.match(text)
+    written = text[head.end() if head else 0 :].encode(errors="replace")
+    try:
+        return _decoded(written)
+    except ValueError:
+        return _decoded(_bare(written))
+
+
+_SPACES: Final = [one.encode() for one in map(chr, range(0x80, 0x10000)) if one.isspace() or one in "\u200b\ufeff"]
+_ESCAPED_BREAKS: Final = (b"\\n", b"\\r", b"\\t")
+
+
+def _bare(written: bytes) -> bytes:
+    """Return a text without what was put between its letters, by steps in C: it may have 100 MB of anything."""
+    # Percent-encoding is quoted-printable with another sign
+    bare = binascii.a2b_qp(written.replace(b"=", b"=3D").replace(b"%", b"="))
+    for one in _ESCAPED_BREAKS if bare.isascii() else (*_ESCAPED_BREAKS, *_SPACES):
+        bare = bare.replace(one, b"")
+    return bare.translate(None, b" \t\r\n\v\f\x1c\x1d\x1e\x1f\"'")
+
+
+def _decoded(text: bytes) -> bytes:
+    plain = text.translate(_BASE64, b" \t\r\n").rstrip(b"=")
+    if not plain:
+        raise ValueError("no base64")
+    try:
+        return base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
+    except binascii.Error as error:
+        raise ValueError("no base64") from error
+
+
 def what_came(body: bytes) -> str:
     """Return words that describe a body which contains no answer of the provider."""
     start = body[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -181,8 +219,7 @@ def what_came(body: bytes) -> str:
         return "an empty body"
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<")):
         return "a page (HTML) and no answer of its own"
-    size = f" ({len(body):,} bytes)" if len(body) > MOST_BESIDE_BYTES else ""
-    return f"something that is no answer of its own{size}"
+    return "something that is no answer of its own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,12 +294,11 @@ def error_in(documents: Sequence[Mapping[str, Any]]) -> SaidError | None:
 
 def _said(told: Mapping[str, Any], document: Mapping[str, Any]) -> SaidError:
     message = next((told[name] for name in _MESSAGE_NAMES if told.get(name)), "")
-    said = Reader().text(message, "message")
     details = told.get("details")
     if isinstance(details, Mapping):
         details = [details]
     return SaidError(
-        message=json.dumps(message, default=str) if said is None else said,
+        message=message if isinstance(message, str) else json.dumps(message, default=str),
         code=_word(told.get("code")) or _word(document.get("code")),
         status=_word(told.get("status")) or _word(document.get("status")),
         kind=_word(told.get("type")),

@@ -2,13 +2,13 @@
 
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -25,9 +25,6 @@ from pipelines.errors import (
 )
 from pipelines.network_words import network_words
 from pipelines.providers.calls import LookAgain
-from pipelines.providers.reading_thread import apart
-
-R = TypeVar("R")
 
 CONNECT_S, READ_S, WRITE_S = 10.0, 300.0, 60.0
 """Time limits in seconds. Image models send nothing until the picture is ready: 15 to 40 s, minutes at 4K (2026-11)."""
@@ -67,10 +64,6 @@ class Reply:
     def evidence(self) -> str:
         """The beginning of the body, for error_logs, where it is filtered."""
         return self.body[:MAX_EVIDENCE_CHARS].decode(errors="replace")
-
-    async def read(self, function: Callable[..., R], *args: Any) -> R:
-        """Call a function that reads this answer, so that the event loop isn't held up whatever it contains."""
-        return await apart(len(self.body), function, *args)
 
     @property
     def is_success(self) -> bool:
@@ -212,17 +205,16 @@ class RemoteCaller:
         packing = response.headers.get("content-encoding", "identity").lower()
         if packing != "identity":
             raise BrokenAnswerError(f"{self._name} packed its answer though told not to: {packing[:20]}")
-        chunks: list[bytes] = []
-        size_bytes = 0
-        async for chunk in response.aiter_raw():
-            chunks.append(chunk)
-            size_bytes += len(chunk)
-            if size_bytes > self._max_body_bytes:
+        body = bytearray()
+        chunks: AsyncIterator[bytes] = response.aiter_raw()
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > self._max_body_bytes:
                 raise AnswerTooLargeError(
                     f"{self._name} answered with over {self._max_body_bytes:,} bytes; DARKROOM_MAX_ANSWER_BYTES bounds "
                     "what is taken"
                 )
-        return await apart(size_bytes, b"".join, chunks)
+        return bytes(body)
 
     async def aclose(self) -> None:
         """Close every connection. Idempotent."""

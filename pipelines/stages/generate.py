@@ -14,7 +14,6 @@ from pipelines.pixel_functions import finishing
 from pipelines.prompts import Purpose, corrections, prompt_text
 from pipelines.providers.calls import Answer
 from pipelines.providers.provider import EncodedImage
-from pipelines.providers.reading_thread import apart
 from pipelines.providers.seen import seen
 from pipelines.stage_context import StageContext
 from pipelines.stages.objects import read_input, read_references, read_source, room_for, size_of
@@ -115,8 +114,8 @@ async def _finish(context: StageContext, answer: Answer[EncodedImage], width_px:
     if image.is_finished:
         return finished(image.data)
     try:
-        header = await apart(len(image.data), read_header, image.data, context.answer_limits)
-        task_bytes = header.decoded_bytes + 2 * BYTES_PER_PIXEL * width_px * height_px
+        decoded_bytes = read_header(image.data, context.answer_limits).decoded_bytes
+        task_bytes = decoded_bytes + 2 * BYTES_PER_PIXEL * width_px * height_px
         return await context.pixels.run(
             finishing.finish, image.data, context.answer_limits, width_px, height_px, task_bytes=task_bytes
         )

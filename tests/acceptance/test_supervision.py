@@ -196,11 +196,11 @@ async def test_picture_that_has_come_is_stored_after_a_second_sigterm(fleet, mon
     fleet.start(1, shutdown_grace_s=20)
     job, _, pid = await generating(fleet)
 
-    async def has_come():
-        return fleet.calls("generated")
+    async def is_being_stored():
+        return fleet.calls("storing")
 
     os.kill(pid, signal.SIGTERM)
-    await eventually(has_come)
+    await eventually(is_being_stored)
     await asyncio.sleep(1.2)  # longer than an echo of a signal takes
     os.kill(pid, signal.SIGTERM)
 

@@ -2,7 +2,8 @@
 
 The stages are the real ones. Its provider answers with a grey picture after
 SLOW_S seconds, and writes a line per call to the file SLOW_CALLS, so that a
-test can count what was bought. An object takes SLOW_PUT_S seconds to be stored.
+test can count what was bought. An object takes SLOW_PUT_S seconds to be stored,
+from the line `storing` on.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ def store_slowly(slow_s):
     put = FileStorage.put
 
     async def put_slowly(*arguments):
+        note("storing")
         await asyncio.sleep(slow_s)
         await put(*arguments)
 

@@ -11,8 +11,7 @@ from pipelines.errors import BrokenAnswerError, StageError
 from pipelines.providers.gemini.description import GEMINI
 from pipelines.providers.gemini.errors import POLICY_REASONS, no_picture, policy_refusal, refusal
 from pipelines.providers.gemini.wire import Candidate, GenerateContentResponse, Part, response_of
-from pipelines.providers.long_texts import picture_bytes
-from pipelines.providers.reading import Reader, documents_of, error_in, what_came
+from pipelines.providers.reading import Reader, documents_of, error_in, picture_bytes, what_came
 from pipelines.providers.remote import Reply
 
 NAME = GEMINI.name
@@ -80,14 +79,13 @@ def analysis_of(response: GenerateContentResponse, model: str) -> Analysis:
     """
     if response.block_reason in POLICY_REASONS and (refused := policy_refusal(response)):
         raise refused
+    texts = [
+        "".join(part.text for part in one.parts if part.text and not part.is_thought) for one in _allowed(response)
+    ]
     failure: StageError | None = None
-    for candidate in _allowed(response):
-        texts = [part.text for part in candidate.parts if part.text and not part.is_thought]
+    for text in [text.strip() for text in texts if text.strip()]:
         try:
-            if (chars := sum(map(len, texts))) > MAX_ANALYSIS_CHARS:
-                raise _no_analysis(f"{chars:,} characters of it", texts[0])
-            if text := "".join(texts).strip():
-                return _analysis(text, model)
+            return _analysis(text, model)
         except BrokenAnswerError as error:
             failure = failure or error
     raise failure or policy_refusal(response) or _no_analysis("no words", "")
@@ -99,6 +97,8 @@ def _allowed(response: GenerateContentResponse) -> list[Candidate]:
 
 
 def _analysis(text: str, model: str) -> Analysis:
+    if len(text) > MAX_ANALYSIS_CHARS:
+        raise _no_analysis(f"{len(text):,} characters of it", text)
     try:
         value = json.loads(_unfenced(text), object_pairs_hook=_distinct, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:

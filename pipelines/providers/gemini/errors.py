@@ -7,7 +7,6 @@ import random
 import re
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from itertools import islice
 from zoneinfo import ZoneInfo
 
 from config.job_terms import MAX_EVIDENCE_CHARS
@@ -172,8 +171,7 @@ def no_picture(response: GenerateContentResponse) -> StageError:
     if refused := policy_refusal(response):
         return refused
     reason = _name(response.candidate.finish_reason)
-    texts = (part.text[:MAX_EVIDENCE_CHARS] for part in response.parts if part.text and not part.is_thought)
-    text = " ".join(islice(texts, MAX_EVIDENCE_CHARS))
+    text = " ".join(part.text for part in response.parts if part.text and not part.is_thought)
     link = next((part.link for part in response.parts if part.link), None)
     said = response.candidate.finish_message or text or link or None
     if reason == "LANGUAGE":

@@ -45,7 +45,7 @@ from pipelines.providers.gemini.requests import (
 from pipelines.providers.gemini.wire import GenerateContentResponse, UsageMetadata
 from pipelines.providers.prices import SIZES_PX, PriceTable
 from pipelines.providers.provider import EncodedImage, Quote
-from pipelines.providers.remote import MAX_PICTURES, RemoteCaller, Reply
+from pipelines.providers.remote import MAX_PICTURES, RemoteCaller
 from pipelines.providers.seen import seen
 from pipelines.providers.terms import model_terms
 from pipelines.settings import Settings
@@ -159,7 +159,7 @@ class GeminiProvider:
 
         async def send(look_again: LookAgain, _came: Came = forget) -> Answer[Analysis]:
             try:
-                response, reply = await self._ask(model, body, look_again)
+                response = await self._ask(model, body, look_again)
             except RequestTooLargeError as error:
                 error.again = None if change else partial(self._analysis, image, options, SMALLER)
                 raise
@@ -168,7 +168,7 @@ class GeminiProvider:
                 raise
             usage = self._usage(model, response.usage, images=0)
             try:
-                return Answer(await reply.read(analysis_of, response, model), model, usage, temperature)
+                return Answer(analysis_of(response, model), model, usage, temperature)
             except StageError as error:
                 error.usage = usage
                 if change is None and isinstance(error, BrokenAnswerError):
@@ -208,14 +208,13 @@ class GeminiProvider:
 
         async def send(look_again: LookAgain, came: Came = forget) -> Answer[EncodedImage]:
             try:
-                response, reply = await self._ask(model, body, look_again)
+                response = await self._ask(model, body, look_again)
             except RequestTooLargeError as error:
                 error.again = None if change else partial(prepare, SMALLER)
                 raise
             usage = self._usage(model, response.usage, images=1)
             try:
-                picture = EncodedImage(await reply.read(picture_of, response))
-                answer = Answer(picture, model, usage, temperature, unseen=asdict(asked))
+                answer = Answer(EncodedImage(picture_of(response)), model, usage, temperature, unseen=asdict(asked))
                 came(answer)
                 return await seen(answer, long_side_px, self._pixels, answer_limits(self._settings))
             except MissedRequestError as error:
@@ -242,7 +241,7 @@ class GeminiProvider:
         for model in dict.fromkeys((self._settings.gemini_image_model, self._settings.gemini_analysis_model)):
             reply = await caller.get(f"/{self._settings.gemini_api_version}/models/{model}")
             if reply.status != HTTPStatus.OK:
-                raise await reply.read(refusal, reply, model)
+                raise refusal(reply, model)
         drawing, looking = self._settings.gemini_image_model, self._settings.gemini_analysis_model
         self._models.require_price("generate", "DARKROOM_GEMINI_IMAGE_MODEL", drawing)
         self._models.require_price("analyze", "DARKROOM_GEMINI_ANALYSIS_MODEL", looking)
@@ -269,7 +268,7 @@ class GeminiProvider:
             task_bytes=header.decoded_bytes,
         )
 
-    async def _ask(self, model: str, body: bytes, look_again: LookAgain) -> tuple[GenerateContentResponse, Reply]:
+    async def _ask(self, model: str, body: bytes, look_again: LookAgain) -> GenerateContentResponse:
         caller = self._require_key()
         reply = await caller.post(
             f"/{self._settings.gemini_api_version}/models/{model}:generateContent",
@@ -280,8 +279,8 @@ class GeminiProvider:
         configured = (self._settings.gemini_image_model, self._settings.gemini_analysis_model)
         try:
             if not reply.is_success:
-                raise await reply.read(refusal, reply, model)
-            return await reply.read(read_answer, reply, model), reply
+                raise refusal(reply, model)
+            return read_answer(reply, model)
         except NoSuchModelError as error:
             if model in configured:
                 raise

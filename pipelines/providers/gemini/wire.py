@@ -3,11 +3,10 @@
 Source: Google's own client (google-genai 3.4.0) recorded on loopback, and public reports, read 2026-11-20.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.providers.long_texts import LongText
 from pipelines.providers.reading import Reader, mappings_in
 
 
@@ -20,7 +19,7 @@ class Part:
 
     text: str | None = None
     is_thought: bool = False
-    picture: str | LongText | None = field(default=None, repr=False)
+    picture: str | None = field(default=None, repr=False)
     link: str | None = None
 
 
@@ -70,13 +69,15 @@ class GenerateContentResponse:
 def response_of(documents: Sequence[Mapping[str, Any]], reader: Reader) -> GenerateContentResponse:
     """Read an answer from the JSON objects of its body: one, or several if a proxy streams them."""
     candidates: list[Candidate] = []
+    searched: set[int] = set()
     block_reason, usage = None, None
-    for document in _answers_in(documents):
-        candidates += [_candidate(one, reader) for one in reader.mappings(document.get("candidates"), "candidates")]
+    for document in (one for one in mappings_in(list(documents)) if _NAMES & one.keys()):  # also in an outer object
+        inside = reader.mappings(document.get("candidates"), "candidates")
+        candidates += [_candidate(one, reader, searched) for one in inside]
         feedback = reader.mapping(_either(document, "promptFeedback"), "promptFeedback")
         block_reason = reader.text(_either(feedback, "blockReason"), "promptFeedback.blockReason") or block_reason
         usage = _usage(reader.mapping(_either(document, "usageMetadata"), "usageMetadata"), reader) or usage
-    if not candidates and (found := _pictures_in(list(documents), "candidates", reader)):
+    if not candidates and (found := _pictures_in(mappings_in(list(documents)), "candidates", reader)):
         candidates.append(Candidate(found))
     return GenerateContentResponse(candidates, block_reason, usage)
 
@@ -86,26 +87,13 @@ _NAMES = frozenset(
 )
 
 
-def _answers_in(documents: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yield the objects with an answer's fields, also inside of others, but not inside of candidates.
-
-    A candidate is searched for pictures as a whole: candidates in candidates would be searched once for each level.
-    """
-    waiting: list[Any] = list(reversed(documents))
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, Mapping):
-            if _NAMES & one.keys():
-                yield one
-            waiting += reversed([value for name, value in one.items() if name != "candidates"])
-        elif isinstance(one, list):
-            waiting += reversed(one)
-
-
-def _candidate(value: Mapping[str, Any], reader: Reader) -> Candidate:
+def _candidate(value: Mapping[str, Any], reader: Reader, searched: set[int]) -> Candidate:
+    """Return a candidate. One that is inside another was `searched` with it, and isn't once more: they may be many."""
     parts = [_part(one, reader) for one in _parts(value.get("content"), reader)]
-    if not any(part.picture for part in parts):
-        parts += _pictures_in(value, "content", reader)
+    if not any(part.picture for part in parts) and id(value) not in searched:
+        every = list(mappings_in(value))
+        searched.update(map(id, every))
+        parts += _pictures_in(every, "content", reader)
     return Candidate(
         parts=parts,
         finish_reason=reader.text(_either(value, "finishReason"), "finishReason"),
@@ -114,9 +102,9 @@ def _candidate(value: Mapping[str, Any], reader: Reader) -> Candidate:
     )
 
 
-def _pictures_in(value: Any, name: str, reader: Reader) -> list[Part]:
-    """Return the parts with a picture, however they are nested, since not every form is documented."""
-    found = [_part(one, reader) for one in mappings_in(value) if _either(one, "inlineData")]
+def _pictures_in(values: Iterable[Mapping[str, Any]], name: str, reader: Reader) -> list[Part]:
+    """Return the parts with a picture of all objects, however they are nested: not every form is documented."""
+    found = [_part(one, reader) for one in values if _either(one, "inlineData")]
     pictures = [part for part in found if part.picture]
     if pictures:
         reader.note(name)
@@ -137,7 +125,7 @@ def _parts(content: Any, reader: Reader) -> Iterator[Mapping[str, Any]]:
 
 def _part(value: Mapping[str, Any], reader: Reader) -> Part:
     inline = _either(value, "inlineData")
-    if isinstance(inline, str | LongText):  # a data URI in place of the object
+    if isinstance(inline, str):  # a data URI in place of the object
         reader.note("inlineData")
         inline = {"data": inline}
     elif isinstance(inline, list):
@@ -147,7 +135,7 @@ def _part(value: Mapping[str, Any], reader: Reader) -> Part:
     return Part(
         text=reader.text(value.get("text"), "text"),
         is_thought=value.get("thought") is True,
-        picture=reader.encoded(reader.mapping(inline, "inlineData").get("data"), "inlineData.data"),
+        picture=reader.text(reader.mapping(inline, "inlineData").get("data"), "inlineData.data"),
         link=reader.text(_either(file, "fileUri"), "fileUri"),
     )
 

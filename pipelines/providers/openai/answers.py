@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.errors import BrokenAnswerError
-from pipelines.providers.long_texts import LongText, picture_bytes
 from pipelines.providers.openai.description import OPENAI
 from pipelines.providers.openai.errors import refusal
-from pipelines.providers.reading import Reader, documents_of, error_in, mappings_in, what_came
+from pipelines.providers.reading import Reader, documents_of, error_in, mappings_in, picture_bytes, what_came
 from pipelines.providers.remote import Reply
 
 NAME = OPENAI.name
@@ -37,12 +36,11 @@ def read_answer(reply: Reply) -> Drawn:
     """
     documents = documents_of(reply.body)
     texts = [one["b64_json"] for one in mappings_in(documents) if _is_text(one.get("b64_json"))]
-    urls = [one["url"] for one in _entries(documents) if _is_text(one.get("url"))]
-    for bare in [] if texts or urls else _bare_texts(documents):
-        (urls if _URL.match(_start(bare)) else texts).append(bare)
-    links = [url for url in urls if isinstance(url, str) and not _DATA_URI.match(url)]
-    inside = [url for url in urls if _DATA_URI.match(_start(url))]
-    if not texts and not links and not inside:
+    links = [one["url"] for one in _entries(documents) if _is_text(one.get("url"))]
+    for bare in [] if texts or links else _bare_texts(documents):
+        (links if _URL.match(bare) else texts).append(bare)
+    inside = [link for link in links if _is_data_uri(link)]
+    if not texts and not links:
         if (error := error_in(documents)) is not None:
             raise refusal(reply, error=error)
         came = "no picture" if documents else what_came(reply.body)
@@ -56,8 +54,8 @@ def read_answer(reply: Reply) -> Drawn:
             return Drawn(picture_bytes(text), None, *units)
         except ValueError as error:
             broken = broken or error
-    if links:
-        return Drawn(None, links[0], *units)
+    if (outside := next((link for link in links if not _is_data_uri(link)), None)) is not None:
+        return Drawn(None, outside, *units)
     raise BrokenAnswerError("openai answered with a picture that isn't base64") from broken
 
 
@@ -66,19 +64,18 @@ def _entries(documents: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [one for document in documents for one in mappings_in(document.get("data"))]
 
 
+def _is_data_uri(link: str) -> bool:
+    return link.lstrip()[:5].lower() == "data:"
+
+
 _URL = re.compile(r"\s*(?:https?:|data:)", re.IGNORECASE)
-_DATA_URI = re.compile(r"\s*data:", re.IGNORECASE)
 
 
-def _start(text: str | LongText) -> str:
-    return text if isinstance(text, str) else text.start
-
-
-def _bare_texts(documents: Sequence[Mapping[str, Any]]) -> list[str | LongText]:
+def _bare_texts(documents: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return texts that stand directly in the list where objects with base64 or a link are expected."""
     places = [document.get(name) for document in documents for name in ("data", "images")]
-    every: list[Any] = [one for place in places for one in (place if isinstance(place, list) else [place])]
-    return [one for one in every if _is_text(one)]
+    every = [one for place in places for one in (place if isinstance(place, list) else [place])]
+    return [one for one in every if isinstance(one, str) and one.strip()]
 
 
 def _used(documents: Sequence[Mapping[str, Any]], reader: Reader) -> tuple[int | None, int | None]:
@@ -95,4 +92,4 @@ def _used(documents: Sequence[Mapping[str, Any]], reader: Reader) -> tuple[int |
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, LongText) or (isinstance(value, str) and bool(value.strip()))
+    return isinstance(value, str) and bool(value.strip())

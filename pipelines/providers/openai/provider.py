@@ -174,9 +174,9 @@ class OpenAIProvider:
         async def send(look_again: LookAgain, came: Came = forget) -> Answer[EncodedImage]:
             reply = await caller.post(path, look_again, **content)
             try:
-                drawn = await self._read(caller, reply, model)
+                drawn = self._read(caller, reply, model)
             except RequestRejectedError as error:
-                if asks_base64 and await reply.read(_refuses_base64, reply):
+                if asks_base64 and _refuses_base64(reply):
                     error.again = partial(self._generation, prompt, images, long_side_px, aspect, asks_base64=False)
                 raise
             usage = self._usage(drawn, model)
@@ -199,7 +199,7 @@ class OpenAIProvider:
         configured = self._settings.openai_image_model
         reply = await self._require_key().get(f"/v1/models/{configured}")
         if not reply.is_success:
-            raise await reply.read(refusal, reply)
+            raise refusal(reply)
         self._models.require_price("generate", "DARKROOM_OPENAI_IMAGE_MODEL", configured)
 
     async def aclose(self) -> None:
@@ -218,7 +218,7 @@ class OpenAIProvider:
             outgoing.outgoing, image.data, self._limits, image.box, ratios, task_bytes=header.decoded_bytes
         )
 
-    async def _read(self, caller: RemoteCaller, reply: Reply, model: str) -> Drawn:
+    def _read(self, caller: RemoteCaller, reply: Reply, model: str) -> Drawn:
         """Parse an answer.
 
         If the answer asks callers to wait, this process sends no call to the provider during that time.
@@ -228,8 +228,8 @@ class OpenAIProvider:
         """
         try:
             if not reply.is_success:
-                raise await reply.read(refusal, reply)
-            return await reply.read(read_answer, reply)
+                raise refusal(reply)
+            return read_answer(reply)
         except NoSuchModelError as error:
             if model == self._settings.openai_image_model:
                 raise
@@ -275,7 +275,7 @@ class OpenAIProvider:
             return await self._fetcher.fetch(str(url), max_bytes=self._settings.max_answer_bytes, column=LINK_COLUMN)
         reply = await caller.get_link(url)
         if not reply.is_success:
-            raise await reply.read(refusal, reply)
+            raise refusal(reply)
         return reply.body
 
     def _usage(self, drawn: Drawn, model: str) -> Usage:

@@ -32,9 +32,9 @@ class Searches:
         self._pattern = pattern
         self.starts: list[int] = []
 
-    def search(self, data: bytes, at: int, end: int) -> re.Match[bytes] | None:
+    def search(self, data: bytes, at: int) -> re.Match[bytes] | None:
         self.starts.append(at)
-        return self._pattern.search(data, at, end)
+        return self._pattern.search(data, at)
 
 
 @pytest.fixture
