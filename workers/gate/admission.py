@@ -205,6 +205,8 @@ class Admission:
                 take(answer)
         except StageError as error:
             self._job.drop_answer()
+            if places is not None:
+                places.forget()  # the provider may have asked for a pause, or stopped answering
             if isinstance(error, ThrottledError):
                 raise throttled(str(error), error.retry_after, error.evidence) from error
             raise

@@ -86,7 +86,7 @@ class CallRecords:
         if number := sum(isinstance(one, Admitted) for one in answers):
             self._places.count_admitted(number)
         if any(isinstance(one, Refused) for one in answers):
-            self._places.count_refused()
+            self._places.forget()
 
     async def _take_back(self, opened: Admitted | Refused) -> None:
         if isinstance(opened, Admitted):

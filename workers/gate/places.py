@@ -1,8 +1,8 @@
 """Calls of one process that wait for a free place at a provider, which takes only so many calls at a time.
 
 While nothing waits, a process counts on from its last look at the provider's cell with its own calls, for a second. It
-looks anew if that leaves no place or the gate has refused a call, and, while calls wait, when one of its calls ends and
-once a second. All that ask while a look is in progress are answered by the next one.
+looks anew if that leaves no place, or if the gate has refused a call or a call has failed, and, while calls wait, when
+one of its calls ends and once a second. All that ask while a look is in progress are answered by the next one.
 """
 
 import asyncio
@@ -161,8 +161,8 @@ class Places:
         if self._seen is not None:
             self._seen = replace(self._seen, places=max(0, self._seen.places - number))
 
-    def count_refused(self) -> None:
-        """Look anew before the next call, since the gate has refused one."""
+    def forget(self) -> None:
+        """Look anew before the next call, since the gate or the provider has refused one."""
         self._seen = None
 
     def call_ended(self) -> None:

@@ -10,7 +10,7 @@ from config.masking import SecretMask
 from models.connections import DatabaseLostError
 from models.queue.transitions import Released
 from pipelines.deadline import Deadline
-from pipelines.errors import BrokenAnswerError
+from pipelines.errors import BrokenAnswerError, ThrottledError
 from pipelines.settings import Settings
 from tests.integration.gate.test_gate import attempt, close
 from tests.integration.gate.test_sending import PROMPT, scripted
@@ -48,8 +48,12 @@ class Buying:
     def __init__(self, database, limits=ONE, **hooks):
         self.database, self.may_end = database, asyncio.Event()
 
+        self.error = None
+
         async def answer(_call):
             await self.may_end.wait()
+            if self.error is not None:
+                raise self.error
 
         self.provider = scripted(answer, **hooks)
         self.gate = Gate(database, [self.provider], self.provider, Settings(provider_limits=limits))
@@ -143,6 +147,19 @@ async def test_calls_within_a_second_are_counted_on_from_one_look(database, buyi
         await process.call(await make_claim(database))
 
     assert (len(looks), await process.gate.callable_jobs(0, 2)) == (1, 2)
+
+
+async def test_process_whose_call_met_a_429_claims_no_more_jobs_for_the_provider(database, buying, monkeypatch):
+    monkeypatch.setattr(places, "LOOK_S", 30)
+    process = buying("gemini/concurrency=64,gemini/first_concurrency=64")
+    process.error = ThrottledError("not now", retry_after=timedelta(seconds=60))
+    call = process.call(await make_claim(database))
+    await process.calls(1)
+    process.may_end.set()
+    with pytest.raises(ThrottledError):
+        await call
+
+    assert await process.gate.callable_jobs(0, 40) == 0
 
 
 async def test_process_that_lacks_places_sees_at_once_that_ended_calls_raised_the_ceiling(database, buying):
