@@ -308,11 +308,12 @@ async def test_broken_answer_is_decoded_once_and_another_is_bought(house, eventu
         return data[:400] + bytes(200)
 
     house.provider._scripts["generate"] = [broken, None]
-    ids = await house.buy(eventually)
+    ids = [await make_generation(house.database)]
 
     await house.complete(ids, eventually)
 
     assert house.provider.sent == 2
+    assert await house.calls() == [("BrokenAnswerError", True), ANSWERED]
     events = await house.database.fetch("SELECT event, error FROM darkroom.stage_runs WHERE error IS NOT NULL")
     assert [(one["event"], "no usable picture" in one["error"]) for one in events] == [("retried", True)]
     results, recorded, stored = await house.keys(ids)
