@@ -8,7 +8,7 @@
 The photographs are eight real ones of a Debian package (bench/photographs.tsv), which are downloaded and brought to 12
 megapixels; each upload differs. Goal: at least 1.3 times the pictures of Pillow in Celery.
 
-    .venv/bin/python -m bench.pictures [--json] [--rounds 5] [--pictures 32] [--gemini-rounds 2] [--where]
+    .venv/bin/python -m bench.pictures [--json] [--rounds 5] [--pictures 192] [--gemini-rounds 2] [--where]
 
 With --where the functions of the local engine that take most CPU are printed instead, measured in one process.
 """
@@ -145,7 +145,7 @@ async def measured(
 
 async def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--pictures", type=int, default=32, help="pictures of each drain, at most 99")
+    parser.add_argument("--pictures", type=int, default=192, help="pictures of each drain")
     parser.add_argument("--gemini-pictures", type=int, default=96, help="pictures of each drain with the fake Gemini")
     parser.add_argument("--gemini-rounds", type=int, default=2, help="alternations with the fake Gemini; 0 for none")
     parser.add_argument("--where", action="store_true", help="print which functions take most CPU")
