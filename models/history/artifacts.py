@@ -12,8 +12,8 @@ from models.queue.claims import Claim, FencedError
 class Artifact:
     """A stored picture and how it was made.
 
-    `input_hash` identifies what was asked for: 64 hex digits over input, pipeline,
-    model and tier. `sha256` and `size_bytes` are the object's.
+    `input_hash` identifies what was asked for: 64 hex digits over all that the
+    picture depends on. `sha256` and `size_bytes` are the object's.
     """
 
     input_hash: str

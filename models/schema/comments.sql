@@ -131,7 +131,7 @@ COMMENT ON TABLE darkroom.artifacts IS
     'The picture that a job has bought and stored, recorded before the job is completed, so that a later attempt does not buy it again.';
 COMMENT ON COLUMN darkroom.artifacts.job_type IS 'The job''s type: enhance, blend, generate or modify.';
 COMMENT ON COLUMN darkroom.artifacts.job_id IS 'The job''s id.';
-COMMENT ON COLUMN darkroom.artifacts.input_hash IS 'Hash of input, pipeline, model and tier, as 64 hex digits.';
+COMMENT ON COLUMN darkroom.artifacts.input_hash IS 'Hash of all that the picture depends on, as 64 hex digits.';
 COMMENT ON COLUMN darkroom.artifacts.user_id IS 'The id of the user who submitted the job.';
 COMMENT ON COLUMN darkroom.artifacts.key IS 'The object''s key in the storage.';
 COMMENT ON COLUMN darkroom.artifacts.sha256 IS 'SHA-256 of the object''s bytes, in hex.';

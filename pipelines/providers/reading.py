@@ -23,13 +23,19 @@ MOST_UNITS: Final = 10_000_000
 A larger one is an error, and would use up a day's budget.
 """
 
-MOST_VALUES: Final = 200_000
-"""An answer may have so many values in objects and lists; real ones have some hundreds. Hostile 100 MB could have
-50 million, and reading them would hold up all jobs of the process for a minute."""
+MOST_MARKS: Final = 200_000
+"""An answer may have so many braces, brackets, commas and colons; real ones have some hundreds. Hostile 100 MB could
+have 100 million, and reading them would hold up all jobs of the process for a minute."""
+
+_MOST_DOCUMENTS: Final = 10_000
+"""Of one body: a stream has an object for each event."""
 
 _MOST_ESCAPES: Final = 1_000_000
 _ESCAPED_FRACTION: Final = 1 / 16
 """Of base64 a 32nd is escaped by writers that escape its slashes and line breaks."""
+
+_MOST_RECODED_BYTES: Final = 40_000_000
+"""JSON is UTF-8 (RFC 8259). Reading other encodings takes 0.1 s for a megabyte in which nothing is a character."""
 
 _MOST_NOTED: Final = 20
 _BASE64: Final = bytes.maketrans(b"-_", b"+/")
@@ -121,8 +127,9 @@ def documents_of(body: bytes) -> list[Mapping[str, Any]]:
     if _is_hostile(body):
         return []
     text = body.decode(json.detect_encoding(body), errors="replace").lstrip("\ufeff")
-    decoder, at, values = json.JSONDecoder(strict=False, parse_int=_whole_number), 0, []
-    while (start := _START.match(text, at)) is not None:
+    decoder, at = json.JSONDecoder(strict=False, parse_int=_whole_number), 0
+    values: list[Any] = []
+    while len(values) < _MOST_DOCUMENTS and (start := _START.match(text, at)) is not None:
         try:
             value, at = decoder.raw_decode(text, start.end())
         except (ValueError, RecursionError):
@@ -141,8 +148,10 @@ def documents_of(body: bytes) -> list[Mapping[str, Any]]:
 
 def _is_hostile(body: bytes) -> bool:
     """Return whether a body would take long to read: event loops also renew claims, and stand still meanwhile."""
-    values = sum(map(body.count, (b"{", b"[", b",", b":")))
-    return values > MOST_VALUES or body.count(b"\\") > _MOST_ESCAPES + _ESCAPED_FRACTION * len(body)
+    if len(body) > _MOST_RECODED_BYTES and not json.detect_encoding(body).startswith("utf-8"):
+        return True
+    marks = sum(map(body.count, (b"{", b"[", b",", b":")))
+    return marks > MOST_MARKS or body.count(b"\\") > _MOST_ESCAPES + _ESCAPED_FRACTION * len(body)
 
 
 _START: Final = re.compile(
@@ -255,12 +264,13 @@ class SaidError:
     def http_status(self) -> int | None:
         """The status that the error itself gives, by number or by name; None if it gives neither."""
         for word in (self.code, self.status, self.kind):
-            if word.isdecimal() and HTTPStatus.BAD_REQUEST <= int(word[:4]) < _NO_STATUS:
+            if len(word) == _STATUS_DIGITS and word.isdecimal() and HTTPStatus.BAD_REQUEST <= int(word) < _NO_STATUS:
                 return int(word)
         names = (word.lower() for word in (self.status, self.code, self.kind))
         return next((STATUS_BY_NAME[name] for name in names if name in STATUS_BY_NAME), None)
 
 
+_STATUS_DIGITS: Final = 3
 _NO_STATUS: Final = 600
 _ANSWER_NAMES: Final = frozenset({"candidates", "promptFeedback", "prompt_feedback", "data"})
 _MESSAGE_NAMES: Final = ("message", "error_description", "detail", "msg", "error")

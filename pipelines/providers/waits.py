@@ -142,7 +142,8 @@ def _delay(value: Any) -> timedelta | None:
             return timedelta(seconds=min(float(seconds) + float(nanos) / 1e9, _EPOCH_S))
         except (TypeError, ValueError, OverflowError):
             return None
-    text = str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    text = str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    text = text[:_MOST_MESSAGE_CHARS].strip()
     return timedelta(seconds=float(text)) if _SECONDS.fullmatch(text) else _length(text)
 
 

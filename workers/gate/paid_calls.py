@@ -63,8 +63,9 @@ class Generations:
 class EarlierCalls:
     """The generate calls of one running job, of all attempts.
 
-    Only the holder of its claim makes calls for the job, and a call that has ended doesn't change. So what was read
-    when the run began holds until its own first call, unless a call of an earlier run was open then.
+    Only the holder of its claim makes calls for the job, and a call that has ended changes only where a run finds its
+    picture unusable later, which ends that run. So what was read when the run began holds until its own first call,
+    unless a call of an earlier run was open then.
     """
 
     def __init__(self, generations: Generations, claim: Claim, read: Sequence[Generation] | None) -> None:

@@ -105,6 +105,7 @@ class Places:
         self._pauses_seen_s = float("-inf")
         self._seen: PlacesNow | None = None  # the last look, counted on with the calls of this process
         self._seen_s = float("-inf")
+        self._forgot_s = float("-inf")
         self._has_ended = False  # whether a call of this process has ended since the last look began
 
     @contextlib.asynccontextmanager
@@ -163,7 +164,7 @@ class Places:
 
     def forget(self) -> None:
         """Look anew before the next call, since the gate or the provider has refused one."""
-        self._seen = None
+        self._seen, self._forgot_s = None, time.monotonic()
 
     def call_ended(self) -> None:
         """Record that a call of this process has ended: its place is free."""
@@ -242,7 +243,7 @@ class Places:
         began_s, own = time.monotonic(), self._own
         self._has_ended = False
         now = await self._database.run(look)
-        if self._own == own:
+        if self._own == own and began_s > self._forgot_s:
             self._seen, self._seen_s = now, began_s
         return now
 

@@ -196,4 +196,4 @@ def _decoded(data: bytes, sha256: str | None) -> tuple[Answer[EncodedImage], int
     unseen = None if facts["unseen"] is None else asdict(Asked(**facts["unseen"]))
     notes = tuple(facts["notes"])
     image, temperature = EncodedImage(picture), facts["temperature"]
-    return Answer(image, facts["model"], temperature=temperature, notes=notes, unseen=unseen), facts["call"]
+    return Answer(image, facts["model"], temperature=temperature, notes=notes, unseen=unseen), facts.get("call")

@@ -162,6 +162,28 @@ async def test_process_whose_call_met_a_429_claims_no_more_jobs_for_the_provider
     assert await process.gate.callable_jobs(0, 40) == 0
 
 
+async def test_look_from_before_a_failed_call_is_not_counted_on(database, buying, looks, monkeypatch):
+    monkeypatch.setattr(places, "LOOK_S", 30)
+    gate, look, has_seen, may_return = buying().gate, places.places_now, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments, **options):
+        now = await look(*arguments, **options)
+        has_seen.set()
+        await may_return.wait()
+        return now
+
+    monkeypatch.setattr(places, "places_now", slow)
+    asked = asyncio.create_task(gate.callable_jobs(0, 1))
+    await has_seen.wait()
+    gate._places["gemini"].forget()
+    may_return.set()
+    await asked
+
+    await gate.callable_jobs(0, 1)
+
+    assert len(looks) == 2
+
+
 async def test_process_that_lacks_places_sees_at_once_that_ended_calls_raised_the_ceiling(database, buying):
     process = buying("gemini/concurrency=8,gemini/first_concurrency=2")
     calls = [process.call(await make_claim(database)) for _ in range(2)]

@@ -10,7 +10,7 @@ from pipelines.errors import BrokenAnswerError
 from pipelines.providers.gemini.answers import picture_of
 from pipelines.providers.gemini.answers import read_answer as read_gemini
 from pipelines.providers.openai.answers import read_answer as read_openai
-from pipelines.providers.reading import MOST_VALUES, documents_of
+from pipelines.providers.reading import MOST_MARKS, documents_of
 from pipelines.providers.remote import Reply
 
 PICTURE = os.urandom(1_500_000)
@@ -83,12 +83,15 @@ def test_large_picture_of_openai_is_found(name):
 @pytest.mark.parametrize(
     "content",
     [
-        b"[" + b"{}," * MOST_VALUES + b"{}]",
-        b"[" + b'"",' * MOST_VALUES + b"{}]",
-        b":\n" * MOST_VALUES + b"{}" + b":\n",
-        b'{"candidates":[' * 250 + b"{}," * MOST_VALUES + b"{}" + b"]}" * 250,
+        b"[" + b"{}," * MOST_MARKS + b"{}]",
+        b"[" + b'"",' * MOST_MARKS + b"{}]",
+        b":\n" * MOST_MARKS + b"{}" + b":\n",
+        b'{"candidates":[' * 250 + b"{}," * MOST_MARKS + b"{}" + b"]}" * 250,
         body(b"\\u0041" * 2_000_000),
         body(b'A\\"' * 2_000_000),
+        b"1 " * 500_000 + body(TEXT.encode()),
+        b'""' * 500_000 + body(TEXT.encode()),
+        b"\xff\xfe" + b"\x00\xd8" * 20_000_000,
     ],
 )
 def test_what_would_hold_up_the_event_loop_is_not_read(content):

@@ -9,6 +9,7 @@ from pipelines.errors import ProviderUnavailableError, StageError, ThrottledErro
 from pipelines.providers.gemini.answers import picture_of
 from pipelines.providers.gemini.answers import read_answer as read_gemini
 from pipelines.providers.openai.answers import read_answer as read_openai
+from pipelines.providers.reading import error_in
 from pipelines.providers.remote import Reply
 from workers.gate.call_outcomes import call_outcome
 
@@ -67,3 +68,8 @@ def test_error_in_an_envelope_is_read_as_the_error_it_is_and_isnt_paid(read, bod
 
     assert type(caught.value) is error
     assert not call_outcome(caught.value, is_paid=True).may_be_paid
+
+
+@pytest.mark.parametrize("code", ["0429" + "0" * 5_000, "04291", "4291", "42"])
+def test_number_that_is_no_status_of_http_is_none(code):
+    assert error_in([{"error": {"code": code, "message": "no"}}]).http_status is None
