@@ -299,14 +299,16 @@ async def test_result_that_waits_for_a_row_that_is_held_leaves_its_lane_and_is_r
         await run_job(job)
 
     loop = ClaimLoop(Settings(lanes=1), database, worker, run_held, lanes=Lanes(), session_age=lambda: SessionAge(5))
+    holding = holder.transaction()
+    await holding.start()  # before a run uses its connection
     looking = asyncio.create_task(loop.run())
     try:
-        async with holder.transaction():
-            other = await make_job(database)
-            await eventually(partial(is_completed, database, other))
-            await database.fetch("UPDATE darkroom.job_queue SET deadline_at = now() - interval '1 s'")
-            await eventually(lambda: database.fetchval("SELECT deadline_at > now() FROM darkroom.job_queue"))
-            assert not await is_completed(database, held)
+        other = await make_job(database)
+        await eventually(partial(is_completed, database, other))
+        await database.fetch("UPDATE darkroom.job_queue SET deadline_at = now() - interval '1 s'")
+        await eventually(lambda: database.fetchval("SELECT deadline_at > now() FROM darkroom.job_queue"))
+        assert not await is_completed(database, held)
+        await holding.commit()
         await eventually(partial(is_completed, database, held))
     finally:
         await loop.stop(0)
