@@ -34,6 +34,8 @@ COMMENT ON COLUMN darkroom.job_queue.max_attempts IS 'How many attempts it may h
 COMMENT ON COLUMN darkroom.job_queue.last_error IS
     'Why the last attempt failed or waits, or why the database refuses the job.';
 COMMENT ON COLUMN darkroom.job_queue.scheduled_at IS 'When it is due.';
+COMMENT ON COLUMN darkroom.job_queue.run_at IS
+    'The time before which its producer doesn''t want it to begin; NULL for at once.';
 COMMENT ON COLUMN darkroom.job_queue.created_at IS 'When it entered the queue.';
 COMMENT ON COLUMN darkroom.job_queue.started_at IS 'When its claim began; NULL while it has none.';
 COMMENT ON COLUMN darkroom.job_queue.worker_id IS 'The worker process that holds it; NULL if none does.';

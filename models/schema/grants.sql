@@ -9,8 +9,8 @@ SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA darkroom TO %I', role_name);
     EXECUTE format('GRANT EXECUTE ON FUNCTION
-        darkroom.submit_enhancement(text, text, text, text, text, text, text),
-        darkroom.submit_generation(text, text, text, text, text, text, text, text),
+        darkroom.submit_enhancement(text, text, text, text, text, text, text, timestamptz),
+        darkroom.submit_generation(text, text, text, text, text, text, text, text, timestamptz),
         darkroom.cancel_job(text),
         darkroom.job_status(text),
         darkroom.regenerate(text) TO %I', role_name);

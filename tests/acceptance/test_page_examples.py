@@ -97,6 +97,15 @@ async def test_inserted_jobs_of_the_page_enter_once_and_are_done(with_picture):
     assert await balance_of(with_picture.database, "u-1") == 11
 
 
+async def test_inserted_job_for_tomorrow_waits_until_then(with_picture):
+    for _ in range(2):
+        await with_picture.run("psql", with_picture.environment["DATABASE_URL"], "-Xc", example("psql: a job that"))
+
+    row = await queue_row(with_picture.database, "job-3")
+    assert (row["status"], row["scheduled_at"]) == ("retrying", row["run_at"])
+    assert 23.9 < (row["run_at"] - datetime.now(UTC)).total_seconds() / 3600 <= 24
+
+
 async def test_ten_lines_of_the_readme_wait_for_one_job_however_often_they_run(with_picture):
     path = await with_picture.write("example.py", example("ten lines", README))
 

@@ -21,6 +21,7 @@ FILES: Final = (
     "schema/mend_tables.sql",
     "schema/structure_tables.sql",
     "schema/suspect_tables.sql",
+    "schema/run_times.sql",
     "schema/queue_indexes.sql",
 )
 """Files in the order of the revisions that execute them."""
