@@ -31,6 +31,7 @@ FILES: Final = (
     "queue/inputs.sql",
     "queue/submit_checks.sql",
     "queue/submit.sql",
+    "queue/batches.sql",
     "gate/cells.sql",
     "gate/limits.sql",
     "gate/calls.sql",

@@ -81,16 +81,18 @@ SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     begins_at timestamptz := CASE WHEN coalesce(current_setting('darkroom.run_at', true), '') <> ''
                                   THEN darkroom.begins_at() END;
+    of_batch uuid := nullif(current_setting('darkroom.batch_id', true), '')::uuid;  -- set by darkroom.enter_batch
     entered integer;
 BEGIN
     INSERT INTO darkroom.job_queue
         (job_type, job_id, user_id, tier, queue, stage, position, max_attempts, created_at, ready, paused_by, status,
-         scheduled_at, run_at)
+         scheduled_at, run_at, batch_id)
     SELECT j.job_type, j.job_id, j.user_id, j.tier, 'default', j.stage,
            nextval('darkroom.job_queue_position_seq'), j.max_attempts, j.created_at,
            begins_at IS NULL AND darkroom.pause_of(j.job_type, j.tier, pauses) IS NULL,
            CASE WHEN begins_at IS NULL THEN darkroom.pause_of(j.job_type, j.tier, pauses) END,
-           CASE WHEN begins_at IS NULL THEN 'pending' ELSE 'retrying' END, coalesce(begins_at, now()), begins_at
+           CASE WHEN begins_at IS NULL THEN 'pending' ELSE 'retrying' END, coalesce(begins_at, now()), begins_at,
+           of_batch
     FROM unnest(jobs) j
     ON CONFLICT (job_type, job_id) DO NOTHING;
     GET DIAGNOSTICS entered = ROW_COUNT;
@@ -191,7 +193,7 @@ END $$;
 -- BEFORE INSERT of a job that names no pipeline: writes its album's pipeline into the row, so that later changes of the
 -- album don't change how the job is treated. If its user may not use that pipeline, or only with a share token, the row
 -- is left to the worker, which refuses the job or checks the token. In a serializable transaction every row is left to
--- the worker, because the albums of unrelated users share index pages. Most pictures are in no album, so that is
+-- the worker, because the albums of unrelated users share index pages. A batch brings its jobs' pipelines. Most pictures are in no album, so that is
 -- checked first: ten thousand rows may arrive at once. models/queue/inputs.py has the same rule.
 CREATE OR REPLACE FUNCTION darkroom.fill_pipeline() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -202,7 +204,8 @@ DECLARE
 BEGIN
     -- the regclass lets these plans be made anew in every session when a column of the table has been altered
     IF 'public.image_enhancement_jobs'::regclass IS NULL OR NEW."pipelineId" IS NOT NULL OR NEW.status <> 'PENDING'
-            OR current_setting('transaction_isolation') = 'serializable' THEN
+            OR current_setting('transaction_isolation') = 'serializable'
+            OR coalesce(current_setting('darkroom.batch_id', true), '') <> '' THEN
         RETURN NEW;
     END IF;
     SELECT NEW."userId"::text, NEW."imageId"::text INTO owner, picture FROM public.album_images m
