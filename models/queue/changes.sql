@@ -179,6 +179,5 @@ BEGIN
     UPDATE darkroom.opening_balances o SET user_id = after WHERE o.user_id = before;
     DELETE FROM darkroom.submissions s WHERE s.user_id = after;
     UPDATE darkroom.submissions s SET user_id = after WHERE s.user_id = before;
-    UPDATE darkroom.batches b SET user_id = after WHERE b.user_id = before;
     RETURN NULL;
 END $$;

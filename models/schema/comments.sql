@@ -34,15 +34,13 @@ COMMENT ON COLUMN darkroom.job_queue.max_attempts IS 'How many attempts it may h
 COMMENT ON COLUMN darkroom.job_queue.last_error IS
     'Why the last attempt failed or waits, or why the database refuses the job.';
 COMMENT ON COLUMN darkroom.job_queue.scheduled_at IS 'When it is due.';
-COMMENT ON COLUMN darkroom.job_queue.run_at IS
-    'The time before which its producer doesn''t want it to begin; NULL for at once.';
 COMMENT ON COLUMN darkroom.job_queue.created_at IS 'When it entered the queue.';
 COMMENT ON COLUMN darkroom.job_queue.started_at IS 'When its claim began; NULL while it has none.';
 COMMENT ON COLUMN darkroom.job_queue.worker_id IS 'The worker process that holds it; NULL if none does.';
 COMMENT ON COLUMN darkroom.job_queue.lease_token IS
     'Random for each claim; a write with another token changes nothing.';
 COMMENT ON COLUMN darkroom.job_queue.deadline_at IS 'Deadline of the stage that runs; 30 s later the claim is rescued.';
-COMMENT ON COLUMN darkroom.job_queue.batch_id IS 'The batch of which it is a job; NULL for other jobs.';
+COMMENT ON COLUMN darkroom.job_queue.batch_id IS 'Reserved: no release writes it.';
 COMMENT ON COLUMN darkroom.job_queue.notified_at IS
     'When a change was last notified; changes of the stage are notified once a second at most.';
 COMMENT ON COLUMN darkroom.job_queue.paused_by IS 'Name of the pause that holds it back; NULL if none does.';
@@ -178,25 +176,11 @@ COMMENT ON COLUMN darkroom.ticks.retry_at IS 'When it is tried again.';
 COMMENT ON COLUMN darkroom.ticks.started_at IS 'When work on it began.';
 COMMENT ON COLUMN darkroom.ticks.finished_at IS 'When it ended.';
 
-COMMENT ON TABLE darkroom.batches IS 'Jobs that were submitted together, and how they ended.';
+COMMENT ON TABLE darkroom.batches IS 'Reserved: no release writes it.';
 COMMENT ON COLUMN darkroom.batches.id IS 'Id of the batch.';
 COMMENT ON COLUMN darkroom.batches.user_id IS 'The user''s id.';
-COMMENT ON COLUMN darkroom.batches.label IS 'The name that the album had.';
+COMMENT ON COLUMN darkroom.batches.label IS 'The producer''s name for it.';
 COMMENT ON COLUMN darkroom.batches.created_at IS 'When the batch was made.';
-COMMENT ON COLUMN darkroom.batches.album_id IS 'The album''s id.';
-COMMENT ON COLUMN darkroom.batches.tier IS 'The tier of its jobs.';
-COMMENT ON COLUMN darkroom.batches.job_ids IS 'Ids of its jobs, in the order of the album.';
-COMMENT ON COLUMN darkroom.batches.retried_as IS 'The newest batch that tried its failed jobs again; NULL if none did.';
-COMMENT ON COLUMN darkroom.batches.completed IS 'How many jobs ended COMPLETED; NULL until all are over.';
-COMMENT ON COLUMN darkroom.batches.failed IS 'How many jobs ended FAILED.';
-COMMENT ON COLUMN darkroom.batches.refunded IS 'How many jobs ended REFUNDED.';
-COMMENT ON COLUMN darkroom.batches.cancelled IS 'How many jobs ended CANCELLED, or had no row any more.';
-COMMENT ON COLUMN darkroom.batches.finished_at IS 'When its last job ended; NULL until this is noticed.';
-
-COMMENT ON TABLE darkroom.album_batches IS 'The newest batch of each album; submissions of one album wait for its row.';
-COMMENT ON COLUMN darkroom.album_batches.album_id IS 'The album''s id.';
-COMMENT ON COLUMN darkroom.album_batches.batch_id IS 'Id of the batch.';
-COMMENT ON COLUMN darkroom.album_batches.at IS 'When the batch was made.';
 
 COMMENT ON TABLE darkroom.limits IS
     'Cells: numbers of rates, budgets and breakers of providers, each changed under its own row lock. Of several rows of a cell the one with the highest version holds.';

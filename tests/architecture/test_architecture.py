@@ -217,7 +217,6 @@ MAY_NAME_JOB_TABLES = {
     "models/application/": "the tables as `pictures` has them, which db upgrade makes where there are none",
     "models/schema/migrations/": "what adoption asks of these tables, and revisions, which are frozen",
     "models/queue/submit.sql": "submit_enhancement and submit_generation are the application's own way in",
-    "models/queue/batches.sql": "albums are the application's own, and their pictures are enhanced",
     "models/queue/submit_checks.sql": "what these two ask of their arguments",
     "models/queue/entering.sql": "fill_pipeline is the application's own, and its description names it",
     "config/periodic_terms.py": "refused in a setting before there is a database; retention adds every job table",

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from config.logger import EventLogger
 from config.outcome import outcome_of
 from models.connections import DATABASE_ERRORS, DatabaseLostError, is_passing
-from models.queue.batches import finish_batches
 from models.queue.claims import ready_queues, wake_due
 from models.queue.leases import forget_dead_workers
 from models.queue.listening import WAKE_UP_CHANNEL, listen
@@ -59,7 +58,6 @@ class Scheduler:
             Loop("rescue", 1.0, self.rescue),
             Loop("overdue", 5.0, self.end_overdue),
             Loop("refused", 60.0, self.end_refused),
-            Loop("batches", 1.0, self.finish_batches),
             Loop("adoption", 10.0, self.adopt),
             Loop("workers", 600.0, self.forget_workers),
             Loop("database", 60.0, self.look_at_database),
@@ -113,13 +111,6 @@ class Scheduler:
         if ended or settled:
             log.warning("refusals_settled", ended=ended, settled=settled)
         return ended + settled
-
-    async def finish_batches(self) -> int:
-        """Record and notify the end of batches whose jobs are all over; return how many."""
-        finished = await self._runtime.database.commit("finish_batches", finish_batches)
-        if finished:
-            log.info("batches_finished", finished=finished)
-        return finished
 
     async def adopt(self) -> int:
         """Adopt, or end, the unfinished jobs without a queue row on the next page; return how many were adopted."""

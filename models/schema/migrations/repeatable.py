@@ -31,7 +31,6 @@ FILES: Final = (
     "queue/inputs.sql",
     "queue/submit_checks.sql",
     "queue/submit.sql",
-    "queue/batches.sql",
     "gate/cells.sql",
     "gate/limits.sql",
     "gate/calls.sql",

@@ -20,13 +20,7 @@ TEMPLATES = (
         "gate/ends.sql",
         "schema/visibility.sql",
     ),
-    *(
-        "queue/pipelines.sql",
-        "queue/submit_checks.sql",
-        "queue/batches.sql",
-        "money/regeneration.sql",
-        "schema/settings.sql",
-    ),
+    *("queue/pipelines.sql", "queue/submit_checks.sql", "money/regeneration.sql", "schema/settings.sql"),
     *("queue/inputs.sql", "money/subscriptions.sql", "periodic/upkeep.sql"),
 )
 
