@@ -54,40 +54,22 @@ BEGIN
 END $$;
 
 --: end
--- Queue jobs, and wake an idle worker. `terms` are the settings of the fair order and the operators' present pauses
--- (pauses.sql). This writes no row that other producers write too, and above READ COMMITTED reads none: one shared row
--- would make their transactions fail. So there, where others' jobs since the snapshot can't be seen either, a claimer
--- gives the jobs their positions (fair.sql).
-CREATE OR REPLACE FUNCTION darkroom.enqueue(jobs darkroom.entering[], terms jsonb) RETURNS integer
+-- Queue jobs, and wake an idle worker. `pauses` are the operators' present ones (pauses.sql). This writes no row that
+-- other producers write too, and above READ COMMITTED reads none: one shared row would make their transactions fail.
+CREATE OR REPLACE FUNCTION darkroom.enqueue(jobs darkroom.entering[], pauses jsonb) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    pauses jsonb := terms -> 'pauses';
-    needs_slot boolean := coalesce(terms -> 'user_caps', '{}') <> '{}';
-    now_at bigint := darkroom.virtual_time();
-    tags bigint[];
-    units bigint[];
     entered integer;
 BEGIN
-    IF current_setting('transaction_isolation') = 'read committed' THEN
-        SELECT t.tags, t.units INTO tags, units FROM darkroom.tag_jobs({{default queue}}, jobs, terms) t;
-    END IF;
     INSERT INTO darkroom.job_queue
-        (job_type, job_id, user_id, tier, queue, stage, position, units, max_attempts, created_at, ready, paused_by,
-         held_by)
-    SELECT j.job_type, j.job_id, j.user_id, j.tier, {{default queue}}, j.stage, coalesce(j.tag, now_at),
-           CASE WHEN j.tag IS NULL THEN darkroom.fair_cost(j.tier, j.cost) * 1000000 ELSE j.units END,
-           j.max_attempts, j.created_at, p.pause IS NULL AND j.tag IS NOT NULL AND NOT needs_slot, p.pause,
-           CASE WHEN p.pause IS NOT NULL THEN NULL WHEN j.tag IS NULL THEN 'tag' WHEN needs_slot THEN 'cap' END
-    FROM unnest(jobs, tags, units) WITH ORDINALITY
-        j (job_type, job_id, user_id, tier, cost, stage, max_attempts, created_at, tag, units, ordinality)
-    CROSS JOIN LATERAL (SELECT darkroom.pause_of(j.job_type, j.tier, pauses) AS pause) p
-    ORDER BY j.ordinality
+        (job_type, job_id, user_id, tier, queue, stage, position, max_attempts, created_at, ready, paused_by)
+    SELECT j.job_type, j.job_id, j.user_id, j.tier, {{default queue}}, j.stage,
+           nextval('darkroom.job_queue_position_seq'), j.max_attempts, j.created_at,
+           darkroom.pause_of(j.job_type, j.tier, pauses) IS NULL, darkroom.pause_of(j.job_type, j.tier, pauses)
+    FROM unnest(jobs) j
     ON CONFLICT (job_type, job_id) DO NOTHING;
     GET DIAGNOSTICS entered = ROW_COUNT;
-    IF needs_slot THEN
-        INSERT INTO darkroom.freed_slots (user_id) SELECT DISTINCT j.user_id FROM unnest(jobs) j;
-    END IF;
     --: each job table whose jobs may wait
     PERFORM darkroom.put_off_{{rows}}(ARRAY(SELECT j.job_id FROM unnest(jobs) j WHERE j.job_type IN ({{types}})));
     --: end
@@ -128,7 +110,7 @@ BEGIN
                 USING ERRCODE = 'P0001', DETAIL = format('given %s, expected 0 or more', negative.cost);
         END IF;
     END IF;
-    RETURN darkroom.enqueue(jobs, settings);
+    RETURN darkroom.enqueue(jobs, settings -> 'pauses');
 END $$;
 
 -- Return PostgreSQL's message about one of some columns that a table doesn't have; NULL if it has all of them. This is
@@ -205,7 +187,7 @@ DECLARE
 BEGIN
     -- one query reads all settings on which entering depends, because each takes as long as inserting a row
     SELECT jsonb_object_agg(s.key, s.value) INTO settings FROM darkroom.settings s
-    WHERE s.key = ANY ('{mode,models,pauses,prices,user_caps,weights,priority_head_start}');
+    WHERE s.key = ANY ('{mode,models,pauses,prices}');
     {{entering checks}}
     SELECT array_agg(ROW({{type n}}, {{id n}}, {{user n}}, {{tier n}},
                          {{cost n}}, {{first stage n}}, {{max attempts n}}, now())::darkroom.entering

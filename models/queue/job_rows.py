@@ -25,7 +25,7 @@ WHERE (cardinality($1::text[]) = 0 OR j.status = ANY ($1::text[]))
   AND NOT ($6 AND EXISTS (SELECT FROM darkroom.operator_actions a WHERE a.action = 'job_retry' AND a.target = j.id))
 ORDER BY j."createdAt" DESC, j.id DESC LIMIT $7
 """
-_UNFINISHED: Final = "SELECT q.job_id FROM darkroom.job_queue q ORDER BY q.position, q.id"
+_UNFINISHED: Final = "SELECT q.job_id FROM darkroom.job_queue q ORDER BY q.position"
 _QUEUED: Final = """
 SELECT q.queue, q.stage, q.status, q.attempts, q.max_attempts, q.last_error, q.scheduled_at, q.created_at,
        q.started_at, q.worker_id, q.deadline_at

@@ -15,7 +15,7 @@ SELECT now() AS now, q.queue, q.job_type, q.tier, q.status, q.stage, q.ready, q.
        q.refused_since, q.refusals, q.suspect_of, q.scheduled_at, q.created_at, q.started_at, q.deadline_at,
        w.host, w.pid, w.lease_expires_at > now() AS is_alive,
        (SELECT count(*) FROM darkroom.job_queue o
-        WHERE o.queue = q.queue AND o.ready AND o.status = 'pending' AND (o.position, o.id) < (q.position, q.id)
+        WHERE o.queue = q.queue AND o.ready AND o.status = 'pending' AND o.position < q.position
           AND (o.suspect_of IS NULL) = (q.suspect_of IS NULL)) AS before_it,
        (SELECT count(*) FROM darkroom.job_queue o
         WHERE o.user_id = q.user_id AND o.status = 'processing') AS users_running,

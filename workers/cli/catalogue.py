@@ -70,7 +70,7 @@ _JOBS: Final = Group(
 )
 _QUEUE: Final = Group(
     "queue",
-    "Show the queue and the workers; pause, resume, caps and weights.",
+    "Show the queue and the workers; pause and resume.",
     (
         Command("stats", "Count jobs by queue and status.", "workers.cli.queues:stats", ("darkroom queue stats",)),
         Command(
@@ -84,18 +84,6 @@ _QUEUE: Final = Group(
             "End pauses, so that jobs are claimed or providers called again.",
             "workers.cli.queues:resume",
             ("darkroom queue resume --tier 4k", "darkroom queue resume --provider gemini"),
-        ),
-        Command(
-            "caps",
-            "Set or show how many jobs of a user may run at once.",
-            "workers.cli.queues:caps",
-            ("darkroom queue caps FREE=1,BASIC=3", "darkroom queue caps none"),
-        ),
-        Command(
-            "weights",
-            "Set or show the shares of users who wait at the same time.",
-            "workers.cli.queues:weights",
-            ("darkroom queue weights FREE=1,PREMIUM=8", "darkroom queue weights --head-start 60"),
         ),
     ),
 )

@@ -9,7 +9,6 @@ from config.logger import EventLogger
 from config.outcome import outcome_of
 from models.connections import DATABASE_ERRORS, DatabaseLostError, is_passing
 from models.queue.claims import ready_queues, wake_due
-from models.queue.fair import settle_slots
 from models.queue.leases import forget_dead_workers
 from models.queue.listening import WAKE_UP_CHANNEL, listen
 from models.queue.refusals import settle_refused_ends
@@ -59,7 +58,6 @@ class Scheduler:
             Loop("rescue", 1.0, self.rescue),
             Loop("overdue", 5.0, self.end_overdue),
             Loop("refused", 60.0, self.end_refused),
-            Loop("slots", 5.0, self.check_slots),
             Loop("adoption", 10.0, self.adopt),
             Loop("workers", 600.0, self.forget_workers),
             Loop("database", 60.0, self.look_at_database),
@@ -75,10 +73,6 @@ class Scheduler:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def check_slots(self) -> None:
-        """Settle the slots of users who have too many or too few jobs that can be claimed, which changed caps leave."""
-        await settle_slots(self._runtime.database)
 
     async def wake_for_waiting_jobs(self) -> set[str]:
         """Let workers claim the jobs whose time has come, and send a wake-up for every queue with jobs to claim."""

@@ -23,7 +23,6 @@ FILES: Final = (
     "queue/pauses.sql",
     "queue/jobs.sql",
     "money/money.sql",
-    "queue/fair.sql",
     "queue/entering.sql",
     "queue/adopting.sql",
     "queue/changes.sql",

@@ -10,14 +10,7 @@ from models.schema.migrations.triggers import TRIGGERS_FILE
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 TEMPLATES = (
-    *(
-        "queue/fair.sql",
-        "queue/entering.sql",
-        "queue/adopting.sql",
-        "queue/changes.sql",
-        "queue/refusals.sql",
-        "queue/submit.sql",
-    ),
+    *("queue/entering.sql", "queue/adopting.sql", "queue/changes.sql", "queue/refusals.sql", "queue/submit.sql"),
     *(
         "queue/triggers.sql",
         "queue/jobs.sql",
