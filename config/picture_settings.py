@@ -33,8 +33,8 @@ class PictureSettings(SettingGroup):
     )
     reuse_results: bool = Field(
         default=False,
-        description="on: a job with the same user, picture, crop, corrections, words, pipeline, model and tier as an "
-        "earlier one gets a copy of its result, and no picture is bought",
+        description="on: a job that asks for just what an earlier one of the same user and type did (pictures, crop, "
+        "corrections, words, pipeline, model, tier) gets a copy of its result, and no picture is bought",
     )
     fetch_allow_loopback: bool = Field(
         default=False,
