@@ -15,6 +15,7 @@ from models.queue.refusals import settle_refused_ends
 from models.queue.rescue import end_overdue_jobs, end_refused_jobs, rescue_lost_claims
 from models.queue.sweep import Sweep
 from models.queue.unqueued import MOST_AT_ONCE, adopt_unqueued_jobs, end_unqueued_jobs
+from models.queue.vacuum import vacuum_queue
 from models.schema.migrate import check
 from models.schema.server import notify_queue, server_time
 from workers.gate.rules import stops_of
@@ -26,6 +27,9 @@ from workers.process.runtime import Runtime
 from workers.process.session_age import BEAT_S, RECONNECT_S, SessionAge
 
 log = EventLogger(__name__)
+
+VACUUM_REST_FACTOR = 20
+"""How long to rest after a VACUUM of the queue, as a multiple of its duration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class Scheduler:
             Loop("refused", 60.0, self.end_refused),
             Loop("adoption", 10.0, self.adopt),
             Loop("workers", 600.0, self.forget_workers),
+            Loop("vacuum", 5.0, self.vacuum),
             Loop("database", 60.0, self.look_at_database),
             Loop("ticks", self._runtime.settings.poll_s, self._periodic_engine.run_once),
             Loop("session", RECONNECT_S, self.beat),
@@ -128,6 +133,14 @@ class Scheduler:
     async def forget_workers(self) -> None:
         """Delete the rows of processes that died more than an hour ago."""
         await self._runtime.database.commit("forget_workers", forget_dead_workers)
+
+    async def vacuum(self) -> None:
+        """Vacuum the queue if many of its rows are dead, and then rest.
+
+        While an old snapshot is open they stay, and each VACUUM takes longer than the last.
+        """
+        took_s = await vacuum_queue(self._runtime.database)
+        await asyncio.sleep(VACUUM_REST_FACTOR * (took_s or 0))
 
     async def look_at_database(self) -> list[str]:
         """Log what is wrong with the database now; return the kinds of the problems.
