@@ -17,6 +17,8 @@ RETENTION_DAYS: Final = {
     "artifacts": 400,
     "checkpoints": 30,
     "submissions": 400,
+    "batches": 400,
+    "album_batches": 400,
     "pipeline_links": 400,
     "limits": 35,
     "sessions": 0,

@@ -5,15 +5,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from config.fair_terms import HEAD_START_TOKENS, MOST_WEIGHT, WEIGHTS, HeadStart, UserCaps, Weights
 from config.job_terms import DEFAULT_QUEUE
-from config.periodic_terms import ALLOWANCES_TOKENS
 from config.setting_group import SettingGroup
 from config.setting_types import MOST_S, Names, PositiveInt, PositiveSeconds, number_by_name
 
 _StageDeadlines = Annotated[Mapping[str, PositiveSeconds], BeforeValidator(number_by_name({}))]
-_UserCaps = Annotated[
-    Mapping[str, PositiveInt], BeforeValidator(number_by_name({}, allowed=frozenset(ALLOWANCES_TOKENS)))
-]
 
 
 def require_queues(names: Sequence[str]) -> None:
@@ -88,8 +85,27 @@ class ProcessSettings(SettingGroup):
     max_retries: Annotated[int, Field(ge=0, le=1_000)] = Field(
         default=3, description="Attempts after the first one, for jobs whose table has no column maxRetries"
     )
-    user_caps: _UserCaps = Field(
-        default={},
-        description="How many jobs of a user may run at once, by the tier of the user's balance, FREE=2,.... It has no "
-        "effect yet: a worker that starts with it warns, and `darkroom doctor` fails",
+    user_caps: UserCaps | None = Field(
+        default=None,
+        description="How many jobs of a user may run at once, by the tier of the user's balance, FREE=2,...; other "
+        "tiers have no cap. `darkroom db upgrade` and `darkroom queue caps` record it. Unset: as recorded, at first no "
+        "caps",
     )
+    weights: Weights | None = Field(
+        default=None,
+        description="How many tokens' worth of jobs a user gets for each of a user with weight 1 while both wait, by "
+        f"the tier of the balance, TIER=weight,... up to {MOST_WEIGHT}; other tiers keep their default. `darkroom db "
+        "upgrade` and `darkroom queue weights` record it. Unset: as recorded, at first "
+        f"{','.join(f'{tier}={weight}' for tier, weight in WEIGHTS.items())}",
+    )
+    priority_head_start: HeadStart | None = Field(
+        default=None,
+        description="How many tokens' worth of jobs of users whose plan has priority, all of them together, may go "
+        "before those of everyone who waits; 0: none. `darkroom db upgrade` and `darkroom queue weights --head-start` "
+        f"record it. Unset: as recorded, at first {HEAD_START_TOKENS}",
+    )
+
+    def fair_terms(self) -> dict[str, object]:
+        """Return the terms of the fair order that are set, for darkroom.settings, where SQL functions read them."""
+        terms = {"user_caps": self.user_caps, "weights": self.weights, "priority_head_start": self.priority_head_start}
+        return {key: value for key, value in terms.items() if value is not None}

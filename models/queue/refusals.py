@@ -88,7 +88,7 @@ class Claimed:
 
 _HEAD = """
 SELECT q.id, q.job_type, q.job_id FROM darkroom.job_queue q
-WHERE q.queue = $1 AND q.ready AND q.status = 'pending' AND q.suspect_of IS NULL ORDER BY q.position LIMIT $2
+WHERE q.queue = $1 AND q.ready AND q.status = 'pending' AND q.suspect_of IS NULL ORDER BY q.position, q.id LIMIT $2
 """
 _DUE = f"""
 SELECT q.id, q.job_type, q.job_id FROM darkroom.job_queue q

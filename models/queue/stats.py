@@ -12,7 +12,8 @@ from models.job_state import TERMINAL
 # A job that a pause concerns counts as paused even if its row is still in the index; likewise for refused jobs.
 _QUEUES: Final = """
 SELECT q.queue, s.status, count(*)::integer AS count,
-       round(extract(epoch FROM now() - min(q.created_at))::numeric, 1)::double precision AS oldest_wait_s,
+       round(greatest(0, extract(epoch FROM now() - min(greatest(q.created_at, q.run_at)))), 1)::double precision
+           AS oldest_wait_s,
        min(q.scheduled_at) FILTER (WHERE q.status = 'retrying') AS next_due_at
 FROM (SELECT coalesce(darkroom.setting('pauses'), '{}') AS now) p
 CROSS JOIN darkroom.job_queue q
@@ -20,7 +21,8 @@ CROSS JOIN LATERAL (
     SELECT CASE WHEN q.status <> 'processing'
                      AND (p.now ? ('queue:' || q.queue) OR darkroom.pause_of(q.job_type, q.tier, p.now) IS NOT NULL)
                 THEN 'paused' WHEN q.refused_since IS NOT NULL THEN 'refused'
-                WHEN q.suspect_of IS NOT NULL AND q.status <> 'processing' THEN 'suspect' ELSE q.status END AS status) s
+                WHEN q.suspect_of IS NOT NULL AND q.status <> 'processing' THEN 'suspect'
+                WHEN q.status = 'retrying' AND q.run_at > now() THEN 'scheduled' ELSE q.status END AS status) s
 GROUP BY q.queue, s.status ORDER BY q.queue, s.status
 """
 _LIVE: Final = """
@@ -49,7 +51,8 @@ GROUP BY j.status ORDER BY j.status
 class QueueCount:
     """How many jobs of a queue have a status.
 
-    Jobs that wait because of a pause have the status `paused`. Jobs that the database refuses to start
+    Jobs that wait because of a pause have the status `paused`, and jobs that wait for the time that their producer gave
+    the status `scheduled`. Jobs that the database refuses to start
     (`models.queue.refusals`) have the status `refused`, and jobs that have to run alone (`models.queue.suspects`) the
     status `suspect`.
     """

@@ -12,10 +12,11 @@ from models.job_tables.table import JobTable
 
 _QUEUED: Final = """
 SELECT now() AS now, q.queue, q.job_type, q.tier, q.status, q.stage, q.ready, q.paused_by, q.last_error,
-       q.refused_since, q.refusals, q.suspect_of, q.scheduled_at, q.created_at, q.started_at, q.deadline_at,
+       q.refused_since, q.refusals, q.suspect_of, q.scheduled_at, q.run_at, q.created_at, q.started_at,
+       q.deadline_at,
        w.host, w.pid, w.lease_expires_at > now() AS is_alive,
        (SELECT count(*) FROM darkroom.job_queue o
-        WHERE o.queue = q.queue AND o.ready AND o.status = 'pending' AND o.position < q.position
+        WHERE o.queue = q.queue AND o.ready AND o.status = 'pending' AND (o.position, o.id) < (q.position, q.id)
           AND (o.suspect_of IS NULL) = (q.suspect_of IS NULL)) AS before_it,
        (SELECT count(*) FROM darkroom.job_queue o
         WHERE o.user_id = q.user_id AND o.status = 'processing') AS users_running,
@@ -83,6 +84,7 @@ class QueuedJob:
         refusals: how often the database has refused.
         suspect_of: the worker that died while it ran the job, so that the job has to run alone; None for other jobs.
         scheduled_at: when it is due.
+        run_at: the time before which its producer doesn't want it to begin; None for at once.
         created_at: when it entered the queue.
         started_at: when it was claimed.
         deadline_at: deadline of the stage that runs.
@@ -108,6 +110,7 @@ class QueuedJob:
     refusals: int
     suspect_of: UUID | None
     scheduled_at: datetime
+    run_at: datetime | None
     created_at: datetime
     started_at: datetime | None
     deadline_at: datetime | None

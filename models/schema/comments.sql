@@ -27,20 +27,27 @@ COMMENT ON COLUMN darkroom.job_queue.status IS
 COMMENT ON COLUMN darkroom.job_queue.ready IS
     'Whether a claim may take it; false while it is paused or waits for its producer.';
 COMMENT ON COLUMN darkroom.job_queue.priority IS 'Reserved: no release reads it.';
-COMMENT ON COLUMN darkroom.job_queue.position IS 'Its position in the queue; the lowest is claimed first.';
+COMMENT ON COLUMN darkroom.job_queue.position IS
+    'Its start tag in millionths of a token; the lowest is claimed first, and of equal ones the one with the lowest id.';
+COMMENT ON COLUMN darkroom.job_queue.units IS
+    'Its cost divided by its user''s weight, in millionths of a token; undivided while held_by is tag.';
+COMMENT ON COLUMN darkroom.job_queue.held_by IS
+    'Why a pending job cannot be claimed, if no pause is the reason: tag (its position is to be settled) or cap (it waits for a free slot of its user''s).';
 COMMENT ON COLUMN darkroom.job_queue.attempts IS
     'How many attempts have begun; an attempt that was released or snoozed is subtracted again.';
 COMMENT ON COLUMN darkroom.job_queue.max_attempts IS 'How many attempts it may have: one, and its retries.';
 COMMENT ON COLUMN darkroom.job_queue.last_error IS
     'Why the last attempt failed or waits, or why the database refuses the job.';
 COMMENT ON COLUMN darkroom.job_queue.scheduled_at IS 'When it is due.';
+COMMENT ON COLUMN darkroom.job_queue.run_at IS
+    'The time before which its producer doesn''t want it to begin; NULL for at once.';
 COMMENT ON COLUMN darkroom.job_queue.created_at IS 'When it entered the queue.';
 COMMENT ON COLUMN darkroom.job_queue.started_at IS 'When its claim began; NULL while it has none.';
 COMMENT ON COLUMN darkroom.job_queue.worker_id IS 'The worker process that holds it; NULL if none does.';
 COMMENT ON COLUMN darkroom.job_queue.lease_token IS
     'Random for each claim; a write with another token changes nothing.';
 COMMENT ON COLUMN darkroom.job_queue.deadline_at IS 'Deadline of the stage that runs; 30 s later the claim is rescued.';
-COMMENT ON COLUMN darkroom.job_queue.batch_id IS 'Reserved: no release writes it.';
+COMMENT ON COLUMN darkroom.job_queue.batch_id IS 'The batch of which it is a job; NULL for other jobs.';
 COMMENT ON COLUMN darkroom.job_queue.notified_at IS
     'When a change was last notified; changes of the stage are notified once a second at most.';
 COMMENT ON COLUMN darkroom.job_queue.paused_by IS 'Name of the pause that holds it back; NULL if none does.';
@@ -52,6 +59,21 @@ COMMENT ON COLUMN darkroom.job_queue.suspect_of IS
     'The worker that died while it ran this job; until it has passed that stage, it runs alone in a process. NULL for other jobs.';
 COMMENT ON COLUMN darkroom.job_queue.run_token IS
     'The lease_token of the previous claim; if workflowRunId holds it, that claim wrote it there.';
+
+COMMENT ON TABLE darkroom.turns IS
+    'Whose turn is when: for each queue and user the finish tag of the job that entered last. A row below virtual time says nothing any more.';
+COMMENT ON COLUMN darkroom.turns.queue IS 'The queue.';
+COMMENT ON COLUMN darkroom.turns.user_id IS 'The user''s id.';
+COMMENT ON COLUMN darkroom.turns.finish IS 'Start tag plus units of the user''s last job, in millionths of a token.';
+COMMENT ON SEQUENCE darkroom.freed_slots_id_seq IS 'Gives rows of darkroom.freed_slots their id.';
+COMMENT ON SEQUENCE darkroom.virtual_time_seq IS
+    'Virtual time of queue default in millionths of a token: new users enter at it, and claims advance it.';
+COMMENT ON SEQUENCE darkroom.head_start_seq IS
+    'Up to where, in virtual time, head starts have been given to users with priority.';
+COMMENT ON TABLE darkroom.freed_slots IS
+    'Users who may have a free slot under their cap; the next claim looks, and deletes the row.';
+COMMENT ON COLUMN darkroom.freed_slots.id IS 'Id of the row.';
+COMMENT ON COLUMN darkroom.freed_slots.user_id IS 'The user''s id.';
 
 COMMENT ON TABLE darkroom.workers IS
     'One row for each worker process, with its lease. A worker whose lease has expired counts as dead, and its jobs are rescued.';
@@ -176,11 +198,25 @@ COMMENT ON COLUMN darkroom.ticks.retry_at IS 'When it is tried again.';
 COMMENT ON COLUMN darkroom.ticks.started_at IS 'When work on it began.';
 COMMENT ON COLUMN darkroom.ticks.finished_at IS 'When it ended.';
 
-COMMENT ON TABLE darkroom.batches IS 'Reserved: no release writes it.';
+COMMENT ON TABLE darkroom.batches IS 'Jobs that were submitted together, and how they ended.';
 COMMENT ON COLUMN darkroom.batches.id IS 'Id of the batch.';
 COMMENT ON COLUMN darkroom.batches.user_id IS 'The user''s id.';
-COMMENT ON COLUMN darkroom.batches.label IS 'The producer''s name for it.';
+COMMENT ON COLUMN darkroom.batches.label IS 'The name that the album had.';
 COMMENT ON COLUMN darkroom.batches.created_at IS 'When the batch was made.';
+COMMENT ON COLUMN darkroom.batches.album_id IS 'The album''s id.';
+COMMENT ON COLUMN darkroom.batches.tier IS 'The tier of its jobs.';
+COMMENT ON COLUMN darkroom.batches.job_ids IS 'Ids of its jobs, in the order of the album.';
+COMMENT ON COLUMN darkroom.batches.retried_as IS 'The newest batch that tried its failed jobs again; NULL if none did.';
+COMMENT ON COLUMN darkroom.batches.completed IS 'How many jobs ended COMPLETED; NULL until all are over.';
+COMMENT ON COLUMN darkroom.batches.failed IS 'How many jobs ended FAILED.';
+COMMENT ON COLUMN darkroom.batches.refunded IS 'How many jobs ended REFUNDED.';
+COMMENT ON COLUMN darkroom.batches.cancelled IS 'How many jobs ended CANCELLED, or had no row any more.';
+COMMENT ON COLUMN darkroom.batches.finished_at IS 'When its last job ended; NULL until this is noticed.';
+
+COMMENT ON TABLE darkroom.album_batches IS 'The newest batch of each album; submissions of one album wait for its row.';
+COMMENT ON COLUMN darkroom.album_batches.album_id IS 'The album''s id.';
+COMMENT ON COLUMN darkroom.album_batches.batch_id IS 'Id of the batch.';
+COMMENT ON COLUMN darkroom.album_batches.at IS 'When the batch was made.';
 
 COMMENT ON TABLE darkroom.limits IS
     'Cells: numbers of rates, budgets and breakers of providers, each changed under its own row lock. Of several rows of a cell the one with the highest version holds.';
@@ -360,7 +396,8 @@ COMMENT ON COLUMN darkroom.money_violations.job_type IS 'The job''s type, if it 
 COMMENT ON COLUMN darkroom.money_violations.job_id IS 'The job''s id, if it is about a job.';
 COMMENT ON COLUMN darkroom.money_violations.finding IS 'What was found, in words.';
 
-COMMENT ON SEQUENCE darkroom.job_queue_position_seq IS 'Numbers the positions of queue rows.';
+COMMENT ON SEQUENCE darkroom.job_queue_position_seq IS
+    'Numbered the positions of queue rows before positions were tags; workers of an earlier release read it.';
 COMMENT ON SEQUENCE darkroom.stage_runs_id_seq IS 'Gives rows of darkroom.stage_runs their id.';
 COMMENT ON SEQUENCE darkroom.wake_ups_asked_seq IS 'How many wake-ups idle workers have asked for.';
 COMMENT ON SEQUENCE darkroom.wake_ups_sent_seq IS 'The last of those wake-ups that a producer sent.';

@@ -94,6 +94,7 @@ async def upgrade(
     link_pipelines: str | None = None,
     models: Mapping[str, object] | None = None,
     fetch_allow_loopback: bool | None = None,
+    fair_terms: Mapping[str, object] | None = None,
     grant_role: str | None = None,
     grant_read_role: str | None = None,
     revoke_role: str | None = None,
@@ -115,6 +116,7 @@ async def upgrade(
             its application checks share tokens itself, and owner on our own.
         models: the models that may be asked, as `pipelines.providers.terms` returns; None keeps the recorded ones.
         fetch_allow_loopback: whether workers may fetch from loopback addresses; None keeps the recorded value.
+        fair_terms: the terms of the fair order to record, as `Settings.fair_terms` returns; others keep their value.
         grant_role: a role to allow submitting, cancelling and polling by our SQL functions.
         grant_read_role: a role to allow polling.
         revoke_role: a role to take back from what an earlier upgrade allowed it, before anything is granted.
@@ -149,11 +151,12 @@ async def upgrade(
         installation.record(connection, "max_retries", max_retries)
         default = "trust" if result.is_adopted else "owner"
         installation.record(connection, "link_pipelines", link_pipelines or default)
-        for key, terms in (("regeneration", regeneration), ("models", models)):
+        for key, terms in {"regeneration": regeneration, "models": models, **(fair_terms or {})}.items():
             if terms is not None:
-                installation.record(connection, key, dict(terms))
+                installation.record(connection, key, terms)
         if fetch_allow_loopback is not None:
             installation.record(connection, "fetch_allow_loopback", fetch_allow_loopback)
+        connection.execute(text("SELECT darkroom.settle_virtual_time()"))
         return result
 
     return await _in_turn(engine_or_url, run)
@@ -255,6 +258,7 @@ def _upgrade(
     triggers.lock_tables(connection, cost_column)
     session.upgrade_branch(connection, "darkroom")
     replaced = [*tables.mend(connection), *repeatable.apply(connection, cost_column)]
+    replaced += [f"job_queue.{name}" for name in connection.scalars(text("SELECT darkroom.make_queue_triggers()"))]
     connection.execute(text("SELECT darkroom.add_weeks(log, now(), 6) FROM (VALUES ('stage_runs'), ('ticks')) l (log)"))
     require_rows_shown(connection)
     sequences = set_past_tables(connection)

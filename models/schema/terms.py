@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from config.address_terms import NAT64, PUBLIC_IPV6, REFUSED_IPV4, REFUSED_IPV6
+from config.fair_terms import HEAD_START_TOKENS, WEIGHTS
 from config.gate_terms import (
     BREAKER_FAILURES,
     BREAKER_S,
@@ -55,6 +56,8 @@ of an array (`= ANY (ids)`), for which these settings leave only the index, and 
 TERMS: Final[Mapping[str, str]] = {
     "kept plans": KEPT_PLANS,
     "default queue": quoted(DEFAULT_QUEUE),
+    "weights": quoted(json.dumps(dict(WEIGHTS))),
+    "head start": str(HEAD_START_TOKENS),
     "most prompt chars": str(MAX_PROMPT_CHARS),
     "most prompt chars in words": f"{MAX_PROMPT_CHARS:,}",
     "most id chars": str(MAX_ID_CHARS),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ class Request:
     blend: Path | None
     out: Path | None
     user: str | None
+    run_at: datetime | timedelta | None
     is_waiting: bool
     is_json: bool
 
@@ -141,6 +143,7 @@ class _Enhancing:
                     *(user.id, new_id(), tier, pipeline_id),
                     source_image_id=source_id,
                     pipeline_token=self._request.pipeline_token,
+                    run_at=self._request.run_at,
                 )
                 await finished(self._submit_one(item, asked))  # a job that is charged has to be named
         await self._read_rows()

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Request:
     aspect: str | None
     out: Path | None
     user: str | None
+    run_at: datetime | timedelta | None
     is_waiting: bool
     is_json: bool
 
@@ -67,7 +69,10 @@ async def _run(request: Request, runtime: Runtime) -> int:
             await own_worker.start_if_needed()
         key = None if picture is None else await store_input(runtime, user.id, picture)
         asked = Generation(
-            user.id, request.job_type, request.tier, request.prompt, input_key=key, aspect=request.aspect
+            *(user.id, request.job_type, request.tier, request.prompt),
+            input_key=key,
+            aspect=request.aspect,
+            run_at=request.run_at,
         )
         job_id = await submit_generation(runtime, asked)
         submitted = Submitted([job_id], payer.name, payer.at, request.out)

@@ -138,6 +138,7 @@ async def upgrade_database(
             link_pipelines=settings.link_pipelines,
             fetch_allow_loopback=settings.fetch_allow_loopback,
             models=model_terms(settings),
+            fair_terms=settings.fair_terms(),
             grant_role=grant_role,
             grant_read_role=grant_read_role,
             revoke_role=revoke_role,

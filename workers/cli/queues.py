@@ -1,17 +1,23 @@
-"""Commands about the queue: queue stats, pause, resume."""
+"""Commands about the queue: queue stats, pause, resume, caps, weights."""
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from config.process_settings import ProcessSettings
+from config.settings import SettingsError, read_settings
+from models.queue.fair import Term
 from models.queue.pause_records import LastingPause
+from pipelines.settings import variable_name
 from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.opening import run_with_runtime
 from workers.cli.output import duration, print_json
 from workers.cli.parameters import Json, Reason, TierName
 from workers.cli.tables import Column, column, print_table
 from workers.operations.actions import os_user
+from workers.operations.fair_order import change_terms
 from workers.operations.pauses import Kind, set_paused
 from workers.operations.queues import queue_stats
 from workers.operations.shut_providers import shut_providers
@@ -114,6 +120,74 @@ def resume(
     budget still keep it from being called.
     """
     return _set_paused(_scopes(queues, types, tiers, providers), reason, is_paused=False, as_json=as_json)
+
+
+_TermsText = Annotated[
+    str | None, typer.Argument(metavar="[TIER=N,...]", help="By the tier of the user's balance. Without it, show them.")
+]
+
+
+def caps(terms: _TermsText = None, reason: Reason = None, *, as_json: Json = False) -> int:
+    """Set how many jobs of a user may run at once; `none` lifts all caps.
+
+    Tiers that aren't named have no cap. Running jobs go on. Waiting jobs obey it within five seconds.
+    """
+    changes: dict[Term, Any] = {}
+    if terms is not None:
+        changes["user_caps"] = {} if terms == "none" else _parsed("user_caps", terms)
+    return _change_terms("user_caps", changes, reason, as_json=as_json)
+
+
+def weights(
+    terms: _TermsText = None,
+    head_start: Annotated[
+        str | None,
+        typer.Option("--head-start", metavar="TOKENS", help="Work of users with priority that may go first."),
+    ] = None,
+    reason: Reason = None,
+    *,
+    as_json: Json = False,
+) -> int:
+    """Set the shares of users who wait at the same time; tiers that aren't named get their default.
+
+    They hold for jobs that are submitted from then on.
+    """
+    changes: dict[Term, Any] = {}
+    if terms is not None:
+        changes["weights"] = _parsed("weights", terms)
+    if head_start is not None:
+        changes["priority_head_start"] = _parsed("priority_head_start", head_start)
+    return _change_terms("weights", changes, reason, as_json=as_json)
+
+
+def _parsed(key: Term, text: str) -> Any:
+    """Read a term as the environment variable of the same name is read.
+
+    Raises:
+        CommandUsageError: it can't be read.
+    """
+    try:
+        return read_settings(ProcessSettings, {variable_name(key): text}).fair_terms()[key]
+    except SettingsError as error:
+        raise CommandUsageError(str(error)) from None
+
+
+def _change_terms(shown: Term, changes: Mapping[Term, Any], reason: str | None, *, as_json: bool) -> int:
+    async def work(runtime: Runtime) -> int:
+        terms = await change_terms(runtime, changes, actor=os_user(), reason=reason)
+        if as_json:
+            print_json(terms)
+            return DONE
+        by_tier = terms[shown]
+        for tier, number in by_tier.items():
+            typer.echo(f"{tier}: {number}")
+        if not by_tier:
+            typer.echo("no caps")
+        if shown == "weights":
+            typer.echo(f"head start of plans with priority: {terms['priority_head_start']:g} tokens")
+        return DONE
+
+    return run_with_runtime(work)
 
 
 def _scopes(

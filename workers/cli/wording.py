@@ -190,6 +190,9 @@ def _place_words(waiting: Waiting, queued: QueuedJob, until_s: float | None, max
         case "scheduled":
             why = f": {queued.last_error}" if queued.last_error else ""
             text = f"it is put off for another {span(until_s or 0)}{why}"
+            if queued.run_at == queued.scheduled_at:
+                at = f"{queued.scheduled_at:%Y-%m-%d %H:%M:%S} UTC"
+                text = f"its producer wants it to begin at {at}, in {span(until_s or 0)}"
         case "max_wait":
             text = (
                 f"before that its maximum wait of {span(max_wait_s)} is over, and it ends, refunded; "

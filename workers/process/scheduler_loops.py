@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from config.logger import EventLogger
 from config.outcome import outcome_of
 from models.connections import DATABASE_ERRORS, DatabaseLostError, is_passing
+from models.queue.batches import finish_batches
 from models.queue.claims import ready_queues, wake_due
+from models.queue.fair import settle_slots
 from models.queue.leases import forget_dead_workers
 from models.queue.listening import WAKE_UP_CHANNEL, listen
 from models.queue.refusals import settle_refused_ends
@@ -62,6 +64,8 @@ class Scheduler:
             Loop("rescue", 1.0, self.rescue),
             Loop("overdue", 5.0, self.end_overdue),
             Loop("refused", 60.0, self.end_refused),
+            Loop("slots", 5.0, self.check_slots),
+            Loop("batches", 1.0, self.finish_batches),
             Loop("adoption", 10.0, self.adopt),
             Loop("workers", 600.0, self.forget_workers),
             Loop("vacuum", 5.0, self.vacuum),
@@ -78,6 +82,10 @@ class Scheduler:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def check_slots(self) -> None:
+        """Settle the slots of users who have too many or too few jobs that can be claimed, which changed caps leave."""
+        await settle_slots(self._runtime.database)
 
     async def wake_for_waiting_jobs(self) -> set[str]:
         """Let workers claim the jobs whose time has come, and send a wake-up for every queue with jobs to claim."""
@@ -116,6 +124,13 @@ class Scheduler:
         if ended or settled:
             log.warning("refusals_settled", ended=ended, settled=settled)
         return ended + settled
+
+    async def finish_batches(self) -> int:
+        """Record and notify the end of batches whose jobs are all over; return how many."""
+        finished = await self._runtime.database.commit("finish_batches", finish_batches)
+        if finished:
+            log.info("batches_finished", finished=finished)
+        return finished
 
     async def adopt(self) -> int:
         """Adopt, or end, the unfinished jobs without a queue row on the next page; return how many were adopted."""

@@ -34,13 +34,13 @@ from pipelines.job_types import JOB_TYPES, import_stages, require_known_stages, 
 from pipelines.settings import Settings, load_settings
 from workers.gate.check import check_providers
 from workers.process.compose import make_broker, open_runtime, require_usable, warn_if_unheard
+from workers.process.fair_terms import warn_of_differing_terms
 from workers.process.lease import LeaseThread
 from workers.process.recycling import Recycling
 from workers.process.runtime import ModeMismatchError, Runtime, make_database
 from workers.process.supervised import supervised
 from workers.process.supervisor import KILL_AFTER_S, READY_FD, REFUSED_EXIT_CODE
 from workers.process.tools import Tools, make_pixels, open_tools
-from workers.process.unbuilt import warn_of_unbuilt
 from workers.process.wake_up import Lanes, declare_wake_ups
 from workers.running.claim_loop import ClaimLoop
 from workers.running.record import Recorder
@@ -123,7 +123,6 @@ class WorkerProcess:
     async def _open(self) -> None:
         settings = self._settings
         name_process(worker_id=str(self.worker_id))
-        warn_of_unbuilt(settings)
         pixels = await self._stack.enter_async_context(make_pixels())
         pixels.keep_warm(settings.warm_children)  # first, so that they are ready before the database may be
         services = self._stack.enter_context(embedded_services(settings))
@@ -134,6 +133,7 @@ class WorkerProcess:
         await _once_set(lease.is_connected)  # waited for first, so that the pool doesn't use up the last connections
         opening = open_runtime(settings, services, installed=installed, database=database)
         runtime = await self._stack.enter_async_context(opening)
+        await warn_of_differing_terms(database, settings)
         if database.is_direct_behind_pooler:
             await warn_if_unheard(database)
         tools = await self._stack.enter_async_context(open_tools(settings, runtime.database, pixels))

@@ -18,6 +18,7 @@ from config.outcome import outcome_of
 from models.connections import is_passing
 from models.database import Database
 from models.queue.claims import Claim, ask_for_wake_up, entered_jobs, has_work, wake_due
+from models.queue.fair import settle_changed_caps
 from models.queue.refusals import Claimed, claim_jobs, claim_refused
 from models.queue.rescue import release_claims, rescue_lost_claims
 from models.queue.suspects import Suspect, claim_suspect, due_suspects
@@ -256,6 +257,7 @@ class ClaimLoop:
         rescued = await rescue_lost_claims(self._database, session_age.rescue_not_after(), session_age.settled_at())
         if rescued.requeued or rescued.ended:
             log.warning("claims_rescued", requeued=rescued.requeued, ended=rescued.ended)
+        await settle_changed_caps(self._database)
         await self._database.commit("wake", wake_due)
 
     async def _look_for_suspects(self) -> None:

@@ -38,22 +38,80 @@ BEGIN
     END IF;
 END $$;
 
--- Queue jobs, and wake an idle worker. `pauses` are the operators' present ones (pauses.sql). This writes no row that
--- other producers write too, and above READ COMMITTED reads none: one shared row would make their transactions fail.
-CREATE OR REPLACE FUNCTION darkroom.enqueue(jobs darkroom.entering[], pauses jsonb) RETURNS integer
+-- Raise an error for a time at which no job can begin. One beyond the year 3000 isn't meant: it is infinite, or its unit
+-- was mistaken.
+CREATE OR REPLACE FUNCTION darkroom.check_run_at(run_at timestamptz) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF run_at >= '3000-01-01 00:00:00+00' OR run_at = '-infinity' THEN
+        RAISE EXCEPTION 'run_at is no time at which a job can begin: give one before the year 3000, or NULL for at once'
+            USING ERRCODE = '22023';
+    END IF;
+END $$;
+
+-- Let the jobs that this transaction inserts from now on begin at a time and not before; at once if the time is NULL or
+-- past. It is a setting of the transaction, because job rows have no column for it, and because a row of the queue that
+-- was just inserted can't be looked up without reading what unrelated serializable transactions write.
+CREATE OR REPLACE FUNCTION darkroom.begin_at(run_at timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM set_config('darkroom.run_at',
+                       coalesce(to_char(run_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US"Z"'), ''), true);
+END $$;
+
+-- Return the time that begin_at, or the producer by set_config('darkroom.run_at', ..., true), has set for the jobs that
+-- enter now; NULL for at once.
+CREATE OR REPLACE FUNCTION darkroom.begins_at() RETURNS timestamptz
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    run_at timestamptz := nullif(current_setting('darkroom.run_at', true), '')::timestamptz;
+BEGIN
+    PERFORM darkroom.check_run_at(run_at);
+    RETURN CASE WHEN run_at > now() THEN run_at END;
+END $$;
+
+-- Queue jobs, and wake an idle worker. `terms` are the settings of the fair order and the operators' present pauses
+-- (pauses.sql). This writes no row that other producers write too, and above READ COMMITTED reads none: one shared row
+-- would make their transactions fail. So there, where others' jobs since the snapshot can't be seen either, a claimer
+-- gives the jobs their positions (fair.sql), as it does for a job whose time has come.
+CREATE OR REPLACE FUNCTION darkroom.enqueue(jobs darkroom.entering[], terms jsonb) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    pauses jsonb := terms -> 'pauses';
+    needs_slot boolean := coalesce(terms -> 'user_caps', '{}') <> '{}';
+    now_at bigint := darkroom.virtual_time();
+    tags bigint[];
+    units bigint[];
+    begins_at timestamptz := CASE WHEN coalesce(current_setting('darkroom.run_at', true), '') <> ''
+                                  THEN darkroom.begins_at() END;
+    of_batch uuid := nullif(current_setting('darkroom.batch_id', true), '')::uuid;  -- set by darkroom.enter_batch
     entered integer;
 BEGIN
+    IF current_setting('transaction_isolation') = 'read committed' AND begins_at IS NULL THEN
+        SELECT t.tags, t.units INTO tags, units FROM darkroom.tag_jobs('default', jobs, terms) t;
+    END IF;
     INSERT INTO darkroom.job_queue
-        (job_type, job_id, user_id, tier, queue, stage, position, max_attempts, created_at, ready, paused_by)
-    SELECT j.job_type, j.job_id, j.user_id, j.tier, 'default', j.stage,
-           nextval('darkroom.job_queue_position_seq'), j.max_attempts, j.created_at,
-           darkroom.pause_of(j.job_type, j.tier, pauses) IS NULL, darkroom.pause_of(j.job_type, j.tier, pauses)
-    FROM unnest(jobs) j
+        (job_type, job_id, user_id, tier, queue, stage, position, units, max_attempts, created_at, ready, paused_by,
+         held_by, status, scheduled_at, run_at, batch_id)
+    SELECT j.job_type, j.job_id, j.user_id, j.tier, 'default', j.stage, coalesce(j.tag, now_at),
+           CASE WHEN j.tag IS NULL THEN darkroom.fair_cost(j.tier, j.cost) * 1000000 ELSE j.units END,
+           j.max_attempts, j.created_at, p.pause IS NULL AND j.tag IS NOT NULL AND NOT needs_slot, p.pause,
+           CASE WHEN p.pause IS NOT NULL THEN NULL WHEN j.tag IS NULL THEN 'tag' WHEN needs_slot THEN 'cap' END,
+           CASE WHEN begins_at IS NULL THEN 'pending' ELSE 'retrying' END, coalesce(begins_at, now()), begins_at, of_batch
+    FROM unnest(jobs, tags, units) WITH ORDINALITY
+        j (job_type, job_id, user_id, tier, cost, stage, max_attempts, created_at, tag, units, ordinality)
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN begins_at IS NULL THEN darkroom.pause_of(j.job_type, j.tier, pauses) END AS pause) p
+    ORDER BY j.ordinality
     ON CONFLICT (job_type, job_id) DO NOTHING;
     GET DIAGNOSTICS entered = ROW_COUNT;
+    IF needs_slot AND begins_at IS NULL THEN
+        INSERT INTO darkroom.freed_slots (user_id) SELECT DISTINCT j.user_id FROM unnest(jobs) j;
+    END IF;
     PERFORM darkroom.send_wake_up();
     RETURN entered;
 END $$;
@@ -92,7 +150,7 @@ BEGIN
                 USING ERRCODE = 'P0001', DETAIL = format('given %s, expected 0 or more', negative.cost);
         END IF;
     END IF;
-    RETURN darkroom.enqueue(jobs, settings -> 'pauses');
+    RETURN darkroom.enqueue(jobs, settings);
 END $$;
 
 -- Return PostgreSQL's message about one of some columns that a table doesn't have; NULL if it has all of them. This is
@@ -151,7 +209,7 @@ END $$;
 -- BEFORE INSERT of a job that names no pipeline: writes its album's pipeline into the row, so that later changes of the
 -- album don't change how the job is treated. If its user may not use that pipeline, or only with a share token, the row
 -- is left to the worker, which refuses the job or checks the token. In a serializable transaction every row is left to
--- the worker, because the albums of unrelated users share index pages. Most pictures are in no album, so that is
+-- the worker, because the albums of unrelated users share index pages. A batch brings its jobs' pipelines. Most pictures are in no album, so that is
 -- checked first: ten thousand rows may arrive at once. models/queue/inputs.py has the same rule.
 CREATE OR REPLACE FUNCTION darkroom.fill_pipeline() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -162,7 +220,8 @@ DECLARE
 BEGIN
     -- the regclass lets these plans be made anew in every session when a column of the table has been altered
     IF 'public.image_enhancement_jobs'::regclass IS NULL OR NEW."pipelineId" IS NOT NULL OR NEW.status <> 'PENDING'
-            OR current_setting('transaction_isolation') = 'serializable' THEN
+            OR current_setting('transaction_isolation') = 'serializable'
+            OR coalesce(current_setting('darkroom.batch_id', true), '') <> '' THEN
         RETURN NEW;
     END IF;
     SELECT NEW."userId"::text, NEW."imageId"::text INTO owner, picture FROM public.album_images m
@@ -189,7 +248,7 @@ DECLARE
 BEGIN
     -- one query reads all settings on which entering depends, because each takes as long as inserting a row
     SELECT jsonb_object_agg(s.key, s.value) INTO settings FROM darkroom.settings s
-    WHERE s.key = ANY ('{mode,models,pauses,prices}');
+    WHERE s.key = ANY ('{mode,models,pauses,prices,user_caps,weights,priority_head_start}');
     IF settings -> 'models' ->> 'over_size' = 'refuse' THEN
         -- an operator who retries a job may name another model
         PERFORM darkroom.check_size(s.model, s.tier, false)
@@ -228,7 +287,7 @@ DECLARE
 BEGIN
     -- one query reads all settings on which entering depends, because each takes as long as inserting a row
     SELECT jsonb_object_agg(s.key, s.value) INTO settings FROM darkroom.settings s
-    WHERE s.key = ANY ('{mode,models,pauses,prices}');
+    WHERE s.key = ANY ('{mode,models,pauses,prices,user_caps,weights,priority_head_start}');
     PERFORM darkroom.check_size(current_setting('darkroom.model', true), s.tier, true)
     FROM (SELECT DISTINCT n.tier::text AS tier FROM entering_rows n WHERE n.status = 'PENDING') s;
     SELECT array_agg(ROW(pg_catalog.lower(n.type::text), n.id, n."userId", n.tier::text,
