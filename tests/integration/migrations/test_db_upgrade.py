@@ -283,6 +283,20 @@ async def test_a_lost_trigger_is_found_and_repaired(url: str, db: asyncpg.Connec
 
 
 @pytest.mark.usefixtures("migrated")
+async def test_lost_and_disabled_triggers_of_the_queue_are_found_and_repaired(url: str, db: asyncpg.Connection) -> None:
+    made = "SELECT tgname FROM pg_trigger WHERE tgrelid = 'darkroom.job_queue'::regclass AND NOT tgisinternal"
+    first, *others = [row[0] for row in await db.fetch(made)]
+    await db.execute(f"ALTER TABLE darkroom.job_queue DISABLE TRIGGER {first}")
+    for name in others:
+        await db.execute(f"DROP TRIGGER {name} ON darkroom.job_queue")
+    assert sorted(await kinds(url)) == ["trigger_missing"] * len(others) + ["trigger_off"]
+
+    await migrate.upgrade(url, prices=PRICES)
+
+    assert await kinds(url) == []
+
+
+@pytest.mark.usefixtures("migrated")
 async def test_a_disabled_trigger_is_found(url: str, db: asyncpg.Connection) -> None:
     await db.execute("ALTER TABLE mcp_generation_jobs DISABLE TRIGGER darkroom_enter")
     assert await kinds(url) == ["trigger_off"]
