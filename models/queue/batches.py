@@ -23,7 +23,10 @@ _COUNT: Final = "SELECT count(*) FROM darkroom.batches b WHERE $1::text IS NULL 
 _ALBUM_OWNER: Final = """SELECT a."userId"::text FROM public.albums a WHERE a.id = $1"""
 _CANCEL: Final = "SELECT darkroom.cancel_batch($1)"
 _RETRY: Final = "SELECT darkroom.retry_batch($1, $2)"
-_FINISH: Final = "SELECT darkroom.finish_batches($1)"
+_FINISH: Final = """
+SELECT darkroom.finish_batches($1) AS finished,
+       EXISTS (SELECT FROM darkroom.batches b WHERE b.finished_at IS NULL) AS are_unfinished
+"""
 _JOBS: Final = "SELECT b.job_ids FROM darkroom.batches b WHERE b.id = $1"
 
 MOST_FINISHED: Final = 100
@@ -155,6 +158,8 @@ async def retry_batch(connection: Connection, batch_id: UUID, new_id: UUID) -> U
     return batch
 
 
-async def finish_batches(connection: Connection) -> int:
-    """Record and notify the end of batches whose jobs are all over; return how many."""
-    return int(await connection.fetchval(_FINISH, MOST_FINISHED))
+async def finish_batches(connection: Connection) -> tuple[int, bool]:
+    """Record and notify the end of batches whose jobs are all over; return how many, and whether others go on."""
+    row = await connection.fetchrow(_FINISH, MOST_FINISHED)
+    assert row is not None  # noqa: S101 - a SELECT without FROM returns a row
+    return row["finished"], row["are_unfinished"]

@@ -41,18 +41,19 @@ async def admit(connection: Connection) -> int:
     return admitted
 
 
-async def check_slots(connection: Connection) -> None:
+async def check_slots(connection: Connection, *, whole: bool = True) -> None:
     """Have the slots of all users looked at who may have too many jobs or too few that can be claimed.
 
     The next claims do that. Needed after the caps have changed, and from time to time, because a producer may commit
-    jobs for which it has read earlier caps. Idempotent.
+    jobs for which it has read earlier caps. Idempotent. Without the whole, only users are looked for who may have too
+    many, which takes much less time while many users have held jobs.
     """
-    await connection.execute("SELECT darkroom.check_slots()")
+    await connection.execute("SELECT darkroom.check_slots($1)", whole)
 
 
-async def settle_slots(database: Database) -> None:
+async def settle_slots(database: Database, *, whole: bool = True) -> None:
     """Have the slots of those users looked at, and look at them at once, as far as no other process does."""
-    await database.commit("check_slots", check_slots)
+    await database.commit("check_slots", lambda connection: check_slots(connection, whole=whole))
     passes = await database.fetchval(f"SELECT count(*) / {ADMITTED_AT_ONCE} + 1 FROM darkroom.freed_slots")
     for _ in range(passes):
         await database.commit("admit", admit)
@@ -62,6 +63,50 @@ async def settle_changed_caps(database: Database) -> None:
     """Settle users' slots if the caps have changed since that was done last. Any number of workers may call this."""
     if await database.fetchval(f"SELECT {UNCHECKED}"):
         await settle_slots(database)
+
+
+async def watch_slots(database: Database, *, whole: bool) -> None:
+    """Settle users' slots if there are caps; all of them if the whole is asked for or the caps have changed.
+
+    Without caps this is one small statement.
+    """
+    if await database.fetchval(f"SELECT {UNCHECKED}"):
+        await settle_slots(database)
+    elif await database.fetchval("SELECT darkroom.has_caps()"):
+        await settle_slots(database, whole=whole)
+
+
+Turn = tuple[str, str]
+"""A row of darkroom.turns, by its queue and its user."""
+
+FIRST_TURN: Final[Turn] = ("", "")
+
+# A user enters at virtual time whose last finish tag is below it, as one without a turn does. What is below it by less
+# than a head start is left, since two claimers that set virtual time at the same moment may set it back a little.
+_FORGET: Final = """
+WITH page AS MATERIALIZED (
+        SELECT t.queue, t.user_id FROM darkroom.turns t WHERE (t.queue, t.user_id) > ($1, $2)
+        ORDER BY t.queue, t.user_id LIMIT $3),
+    last AS (SELECT p.queue, p.user_id FROM page p ORDER BY p.queue DESC, p.user_id DESC LIMIT 1),
+    gone AS (
+        DELETE FROM darkroom.turns d WHERE d.ctid = ANY (ARRAY(
+            SELECT t.ctid FROM darkroom.turns t
+            WHERE (t.queue, t.user_id) > ($1, $2) AND (t.queue, t.user_id) <= (SELECT l.queue, l.user_id FROM last l)
+              AND t.finish < (SELECT darkroom.virtual_time() - darkroom.head_start())
+            ORDER BY t.queue, t.user_id FOR UPDATE SKIP LOCKED)))
+SELECT l.queue, l.user_id FROM last l
+"""
+MOST_FORGOTTEN: Final = 1_000
+"""How many turns one statement reads."""
+
+
+async def forget_turns(connection: Connection, after: Turn) -> Turn:
+    """Delete the turns that say nothing any more, among the next ones after a turn; return where to go on.
+
+    After the last turn that is the first one again. A turn that a producer holds is left, so that none waits.
+    """
+    row = await connection.fetchrow(_FORGET, *after, MOST_FORGOTTEN)
+    return FIRST_TURN if row is None else (row["queue"], row["user_id"])
 
 
 _TERMS: Final = "SELECT jsonb_object_agg(s.key, s.value) FROM darkroom.settings s WHERE s.key = ANY ($1)"

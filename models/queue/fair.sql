@@ -308,15 +308,33 @@ BEGIN
         FROM darkroom.job_queue q WHERE q.id = ANY (picked) GROUP BY q.queue ORDER BY q.queue
     LOOP
         SELECT t.* INTO tagged FROM darkroom.tag_jobs(one.queue, one.jobs, terms) t;
-        -- a transaction that stays open keeps its user's turn; others then enter at virtual time, and don't wait for it
+        IF array_position(tagged.tags, NULL) IS NOT NULL THEN
+            -- A transaction that stays open keeps its user's turn. After a second the user's other jobs line up behind
+            -- all that can be seen of that user: at virtual time, all of them would go before everybody else's.
+            WITH job AS MATERIALIZED (
+                    SELECT j.ordinality AS n, j.user_id, j.created_at, j.tag, j.units
+                    FROM unnest(one.jobs, tagged.tags, tagged.units) WITH ORDINALITY
+                        j (job_type, job_id, user_id, tier, cost, stage, max_attempts, created_at, tag, units, ordinality)),
+                late AS MATERIALIZED (
+                    SELECT j.n, j.user_id, sum(j.units) OVER (PARTITION BY j.user_id ORDER BY j.n) - j.units AS before_it
+                    FROM job j WHERE j.tag IS NULL AND j.created_at < now() - interval '1 second'),
+                starts AS MATERIALIZED (
+                    SELECT u.user_id, greatest(
+                        darkroom.virtual_time(),
+                        (SELECT t.finish FROM darkroom.turns t WHERE t.queue = one.queue AND t.user_id = u.user_id),
+                        (SELECT max(q.position + q.units) FROM darkroom.job_queue q
+                         WHERE q.user_id = u.user_id AND q.queue = one.queue AND q.held_by IS DISTINCT FROM 'tag')) AS at
+                    FROM (SELECT DISTINCT l.user_id FROM late l) u)
+            SELECT array_agg(coalesce(j.tag, s.at + l.before_it)::bigint ORDER BY j.n) INTO tagged.tags
+            FROM job j LEFT JOIN late l ON l.n = j.n LEFT JOIN starts s ON s.user_id = l.user_id;
+        END IF;
         UPDATE darkroom.job_queue q
-        SET position = coalesce(t.tag, darkroom.virtual_time()), units = t.units,
+        SET position = t.tag, units = t.units,
             paused_by = darkroom.pause_of(q.job_type, q.tier, pauses),
             ready = NOT needs_slot AND darkroom.pause_of(q.job_type, q.tier, pauses) IS NULL,
             held_by = CASE WHEN needs_slot AND darkroom.pause_of(q.job_type, q.tier, pauses) IS NULL THEN 'cap' END
         FROM unnest(one.ids, tagged.tags, tagged.units) t (id, tag, units)
-        WHERE q.id = ANY (one.ids) AND q.id = t.id
-          AND (t.tag IS NOT NULL OR q.created_at < now() - interval '1 second');
+        WHERE q.id = ANY (one.ids) AND q.id = t.id AND t.tag IS NOT NULL;
         GET DIAGNOSTICS changed = ROW_COUNT;
         settled := settled + changed;
         IF needs_slot THEN
@@ -326,9 +344,10 @@ BEGIN
     RETURN settled;
 END $$;
 
--- Have the slots of users looked at who may have too many or too few: those with held jobs, and those with more jobs that
--- run or can be claimed than the smallest cap. If the caps have changed, that is recorded here.
-CREATE OR REPLACE FUNCTION darkroom.check_slots() RETURNS void
+-- Have the slots of users looked at who have more jobs that run or can be claimed than the smallest cap; and, if the whole
+-- is asked for, those of all users with held jobs, who may have a free slot. If the caps have changed, that is recorded
+-- here.
+CREATE OR REPLACE FUNCTION darkroom.check_slots(whole boolean DEFAULT true) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -340,7 +359,7 @@ BEGIN
     END IF;
     INSERT INTO darkroom.freed_slots (user_id)
     WITH RECURSIVE held AS (
-        (SELECT q.user_id FROM darkroom.job_queue q WHERE q.held_by = 'cap' ORDER BY q.user_id LIMIT 1)
+        (SELECT q.user_id FROM darkroom.job_queue q WHERE whole AND q.held_by = 'cap' ORDER BY q.user_id LIMIT 1)
         UNION ALL
         SELECT (SELECT q.user_id FROM darkroom.job_queue q WHERE q.held_by = 'cap' AND q.user_id > h.user_id
                 ORDER BY q.user_id LIMIT 1) FROM held h WHERE h.user_id IS NOT NULL)
@@ -349,7 +368,7 @@ BEGIN
     SELECT q.user_id FROM darkroom.job_queue q
     WHERE least_cap IS NOT NULL AND (q.status = 'processing' OR q.ready AND q.status = 'pending')
     GROUP BY q.user_id HAVING count(*) > least_cap;
-    IF caps <> coalesce(darkroom.setting('user_caps_checked'), '{}') THEN
+    IF whole AND caps <> coalesce(darkroom.setting('user_caps_checked'), '{}') THEN
         INSERT INTO darkroom.settings (key, value) VALUES ('user_caps_checked', caps)
         ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = now();
     END IF;

@@ -11,7 +11,7 @@ from models.job_tables.rendering import as_id, locked_row
 from models.job_tables.table import JobTable
 
 _QUEUED: Final = """
-SELECT now() AS now, q.queue, q.job_type, q.tier, q.status, q.stage, q.ready, q.paused_by, q.last_error,
+SELECT now() AS now, q.queue, q.job_type, q.tier, q.status, q.stage, q.ready, q.paused_by, q.held_by, q.last_error,
        q.refused_since, q.refusals, q.suspect_of, q.scheduled_at, q.run_at, q.created_at, q.started_at,
        q.deadline_at,
        w.host, w.pid, w.lease_expires_at > now() AS is_alive,
@@ -77,8 +77,9 @@ class QueuedJob:
         tier: a label of `EnhancementTier`.
         status: pending, processing, or retrying, which waits for `scheduled_at`.
         stage: the stage that runs, or the next one.
-        ready: whether neither its user's cap nor a pause keeps it from being claimed.
+        ready: whether neither its user's cap nor a pause keeps it from being claimed, and it has a position.
         paused_by: name of the pause that keeps it from being claimed; None if none does.
+        held_by: 'cap' while it waits for a slot, 'tag' until it has a position; None otherwise.
         last_error: error of its last attempt, or with which the database last refused to start it.
         refused_since: since when the database refuses to start it; None if it doesn't.
         refusals: how often the database has refused.
@@ -105,6 +106,7 @@ class QueuedJob:
     stage: str
     ready: bool
     paused_by: str | None
+    held_by: str | None
     last_error: str | None
     refused_since: datetime | None
     refusals: int

@@ -92,7 +92,7 @@ async def waits_of(runtime: Runtime, job: Job, queued: QueuedJob | None) -> list
         found.append(Waiting("busy", None, queued, now))
     if queued.suspect_of is not None:
         found.append(Waiting("alone", None, queued, now))
-    if queued.status == "pending" and not queued.ready and queued.paused_by is None:
+    if queued.held_by == "cap":
         found.append(Waiting("cap", None, queued, now))
     if queued.status == "pending":
         found.append(Waiting("turn", None, queued, now))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from config.outcome import outcome_of
 from models.connections import DATABASE_ERRORS, DatabaseLostError, is_passing
 from models.queue.batches import finish_batches
 from models.queue.claims import ready_queues, wake_due
-from models.queue.fair import settle_slots
+from models.queue.fair import FIRST_TURN, forget_turns, watch_slots
 from models.queue.leases import forget_dead_workers
 from models.queue.listening import WAKE_UP_CHANNEL, listen
 from models.queue.refusals import settle_refused_ends
@@ -32,6 +33,12 @@ log = EventLogger(__name__)
 
 VACUUM_REST_FACTOR = 20
 """How long to rest after a VACUUM of the queue, as a multiple of its duration."""
+
+BATCHES_LOOK_S = 5.0
+"""Seconds between two looks for unfinished batches while there are none; each look is a statement."""
+
+ALL_SLOTS_S = 60.0
+"""Seconds between two looks at the slots of all users with held jobs, which nobody needs unless a row got lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,8 @@ class Scheduler:
         self._periodic_engine = periodic_engine(runtime)
         self._session_age = SessionAge(runtime.settings.lease_s)
         self._sweep = Sweep()
+        self._turn = FIRST_TURN
+        self._batches_due_s = self._all_slots_due_s = 0.0
 
     def loops(self) -> tuple[Loop, ...]:
         """Return all passes, with their names and intervals."""
@@ -64,8 +73,9 @@ class Scheduler:
             Loop("rescue", 1.0, self.rescue),
             Loop("overdue", 5.0, self.end_overdue),
             Loop("refused", 60.0, self.end_refused),
-            Loop("slots", 5.0, self.check_slots),
+            Loop("slots", 3.0, self.check_slots),
             Loop("batches", 1.0, self.finish_batches),
+            Loop("turns", 10.0, self.forget_turns),
             Loop("adoption", 10.0, self.adopt),
             Loop("workers", 600.0, self.forget_workers),
             Loop("vacuum", 5.0, self.vacuum),
@@ -85,7 +95,17 @@ class Scheduler:
 
     async def check_slots(self) -> None:
         """Settle the slots of users who have too many or too few jobs that can be claimed, which changed caps leave."""
-        await settle_slots(self._runtime.database)
+        is_due = time.monotonic() >= self._all_slots_due_s
+        await watch_slots(self._runtime.database, whole=is_due)
+        if is_due:
+            self._all_slots_due_s = time.monotonic() + ALL_SLOTS_S
+
+    async def forget_turns(self) -> None:
+        """Delete turns that virtual time has passed, a page at a time."""
+        after = self._turn
+        self._turn = await self._runtime.database.commit(
+            "forget_turns", lambda connection: forget_turns(connection, after)
+        )
 
     async def wake_for_waiting_jobs(self) -> set[str]:
         """Let workers claim the jobs whose time has come, and send a wake-up for every queue with jobs to claim."""
@@ -127,7 +147,11 @@ class Scheduler:
 
     async def finish_batches(self) -> int:
         """Record and notify the end of batches whose jobs are all over; return how many."""
-        finished = await self._runtime.database.commit("finish_batches", finish_batches)
+        if time.monotonic() < self._batches_due_s:
+            return 0
+        finished, are_unfinished = await self._runtime.database.commit("finish_batches", finish_batches)
+        if not are_unfinished:
+            self._batches_due_s = time.monotonic() + BATCHES_LOOK_S
         if finished:
             log.info("batches_finished", finished=finished)
         return finished

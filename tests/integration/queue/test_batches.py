@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -28,6 +29,18 @@ CANCEL = "SELECT darkroom.cancel_batch($1)"
 RETRY = "SELECT darkroom.retry_batch($1)"
 FINISH = "SELECT darkroom.finish_batches()"
 COUNTS = ("total", "waiting", "running", "completed", "failed", "refunded", "cancelled")
+SUBMITTER = """
+import asyncio, sys, asyncpg
+
+async def main():
+    connection = await asyncpg.connect(sys.argv[1])
+    await connection.execute("BEGIN")
+    statement = "SELECT darkroom.submit_album($1, $2, 'TIER_1K', idempotency_key => 'key')"
+    print(await connection.fetchval(statement, *sys.argv[2:]), flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
 ALBUM = """
 INSERT INTO public.albums (id, "userId", name, "pipelineId", "defaultTier", "updatedAt")
 VALUES ($1, $2, 'Summer ' || $1, $3, 'TIER_2K', darkroom.utc_now())
@@ -147,6 +160,22 @@ async def test_redo_takes_what_is_done_and_leaves_what_is_under_way(database, fo
     for job in await jobs_of(database, batch):
         row = await queue_row(database, job)
         assert (row["payload"], row["batch_id"]) == ({"is_redone": True}, batch)
+
+
+async def test_producer_that_is_killed_before_its_commit_leaves_nothing_and_its_key_works(
+    database, database_url, foreign, user, album
+):
+    arguments = (sys.executable, "-c", SUBMITTER, database_url, user, album)
+    producer = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
+    lost = (await producer.stdout.readline()).decode().strip()
+    producer.kill()
+    await producer.communicate()
+
+    batch = await foreign.fetchval(WITH_KEY, user, album, "TIER_1K", "key")
+
+    assert str(batch) != lost
+    assert await rows(database) == [1, 3, 3, 1]
+    assert await balance_of(database, user) == 94
 
 
 async def test_key_returns_the_first_batch_and_refuses_other_arguments(database, foreign, user, album):

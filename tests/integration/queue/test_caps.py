@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from models.queue.claims import _claim, wake_due
-from models.queue.fair import admit, check_slots
+from models.queue.fair import admit, check_slots, watch_slots
 from models.queue.pauses import hold_paused
 from models.queue.rescue import adopt_jobs, rescue_lost_claims
 from models.queue.transitions import Completed, Failed, Released, Retried, record
@@ -200,9 +200,26 @@ async def test_producer_that_has_read_earlier_caps_is_corrected(database, foreig
         await foreign.execute(MANY, user, image, 5)
         await set_caps(database, FREE=1)
 
-    await settle(database)
+    await watch_slots(database, whole=False)
 
     assert len(await claim_jobs(database, most=5)) == 1
+
+
+async def test_scheduler_settles_changed_caps_and_a_slot_that_got_lost(database):
+    await make_jobs(database, 5)
+    await database.fetch("""INSERT INTO darkroom.settings (key, value) VALUES ('user_caps', '{"FREE": 2}')""")
+    await watch_slots(database, whole=False)
+    claims = await claim_jobs(database, most=5)
+    assert len(claims) == 2
+    for claim in claims:
+        await set_status(database, claim.job_id, "CANCELLED")
+    await database.fetch("DELETE FROM darkroom.freed_slots")
+    await watch_slots(database, whole=False)
+    assert await claim_jobs(database, most=5) == []
+
+    await watch_slots(database, whole=True)
+
+    assert len(await claim_jobs(database, most=5)) == 2
 
 
 async def test_claims_cost_nothing_more_behind_a_capped_users_backlog(database):
@@ -220,55 +237,73 @@ async def test_claims_cost_nothing_more_behind_a_capped_users_backlog(database):
 
 
 CLAIMERS = 50
+IS_OVER = "SELECT NOT EXISTS (SELECT FROM darkroom.job_queue)"
 
 
 class Fleet:
-    """Many claimers of some users' jobs, which run, end, are retried and are cancelled at random."""
+    """Many claimers of some users' jobs, which end in every way, go back to the queue in every way, and are paused."""
 
-    def __init__(self, database, caps, jobs):
-        self.database, self.caps, self.jobs = database, caps, jobs
-        self.dice, self.ended, self.exceeded = random.Random(7), 0, []
+    def __init__(self, database, caps):
+        self.database, self.caps = database, caps
+        self.dice, self.is_over, self.exceeded = random.Random(7), False, []
 
     async def watch(self):
         """Compare the jobs that run with the caps, all the time."""
-        while self.ended < self.jobs:
+        while not self.is_over:
             rows = await self.database.fetch(RUNNING)
             self.exceeded += [dict(row) for row in rows if row["count"] > self.caps[row["user_id"]]]
+            self.is_over = await self.database.fetchval(IS_OVER)
             await asyncio.sleep(0.01)
 
+    async def pause(self):
+        """Pause a tier and resume it, again and again."""
+        while not self.is_over:
+            await self.database.fetch(PAUSE)
+            await self.database.commit("hold", lambda connection: hold_paused(connection, "default"))
+            await asyncio.sleep(0.02)
+            await self.database.fetch("DELETE FROM darkroom.settings WHERE key = 'pauses'")
+            await asyncio.sleep(0.1)
+
     async def work(self):
-        """Claim jobs and finish them until none is left."""
+        """Claim jobs and let each have its fate, until none is left."""
         worker = await make_worker(self.database, lease_s=600)
-        while self.ended < self.jobs:
-            for claim in await claim_jobs(self.database, worker, most=self.dice.randint(1, 8)):
+        while not self.is_over:
+            claims = await claim_jobs(self.database, worker, most=self.dice.randint(1, 8))
+            if claims and self.dice.random() < 0.1:
+                await self.database.fetch("DELETE FROM darkroom.workers WHERE id = $1", worker)
+                await rescue_lost_claims(self.database, None)
+                worker = await make_worker(self.database, lease_s=600)
+                continue
+            for one in claims:
                 await asyncio.sleep(self.dice.random() / 50)
-                await self.finish(claim)
+                await self.let(self.dice.random(), one)
             await self.database.commit("wake", wake_due)
             await asyncio.sleep(0)
 
-    async def finish(self, claim):
-        way = self.dice.random()
-        if way < 0.2:
+    async def let(self, fate, claim):
+        if fate < 0.2:
             wait = timedelta(milliseconds=self.dice.choice((0, 5)))
             await finish(self.database, claim, Retried(claim.stage, "again", wait))
-            return
-        if way < 0.3:
+        elif fate < 0.3:
+            await finish(self.database, claim, Released(claim.stage))
+        elif fate < 0.4:
             await set_status(self.database, claim.job_id, "CANCELLED")
+        elif fate < 0.45:
+            await self.database.fetch("DELETE FROM public.image_enhancement_jobs WHERE id = $1", claim.job_id)
         else:
             await finish(self.database, claim)
-        self.ended += 1
 
 
 async def test_caps_hold_exactly_under_fifty_claimers(database):
     caps = {"FREE": 1, "BASIC": 3, "STANDARD": 5}
     await set_caps(database, **caps)
     users = {await make_jobs(database, 20, tier=tier): cap for tier, cap in caps.items() for _ in range(3)}
-    fleet = Fleet(database, users, 20 * len(users))
+    fleet = Fleet(database, users)
 
     async with asyncio.timeout(100), asyncio.TaskGroup() as group:
         group.create_task(fleet.watch())
+        group.create_task(fleet.pause())
         for _ in range(CLAIMERS):
             group.create_task(fleet.work())
 
     assert fleet.exceeded == []
-    assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 0

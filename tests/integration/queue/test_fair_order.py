@@ -1,5 +1,6 @@
 """The fair order: whose job is claimed next, beside an oracle, and the bounds of decision records 0195 and 0196."""
 
+import asyncio
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,6 +8,9 @@ from datetime import timedelta
 
 import pytest
 
+from models.queue.claims import claim
+from models.queue.fair import FIRST_TURN, forget_turns
+from models.queue.pauses import let_go_on
 from models.queue.transitions import Retried, Snoozed, record
 from tests.support.builders import claim_jobs, make_image, make_user, make_worker, new_id
 
@@ -278,3 +282,88 @@ async def test_producer_that_holds_its_users_turn_keeps_nobody_waiting(database,
 
         assert len(await drain.take(5)) == 2
     assert len(await drain.take(5)) == 1
+
+
+async def test_jobs_that_pass_their_users_open_transaction_take_turns_with_everybody_else(database, drain, foreign):
+    heavy, light = await new_user(database), await new_user(database)
+    await submit(database, [heavy])
+    async with foreign.transaction():
+        await foreign.execute(INSERT, [new_id("j")], [heavy.image], [heavy.id], ["FREE"], [0])
+        await submit(database, [heavy] * 20)
+        await database.fetch("UPDATE darkroom.job_queue SET created_at = created_at - interval '2 s'")
+        await drain.take(1)
+        await submit(database, [heavy] * 20)
+        await database.fetch("UPDATE darkroom.job_queue SET created_at = created_at - interval '2 s'")
+        await drain.take(3)
+
+        await submit(database, [light])
+
+        assert light.id in await drain.take(4)
+
+
+@pytest.mark.parametrize("level", ["repeatable_read", "serializable"])
+async def test_jobs_that_enter_during_a_pause_take_turns_after_it(database, drain, foreign, level):
+    heavy, light = await new_user(database), await new_user(database)
+    await database.fetch("""INSERT INTO darkroom.settings (key, value) VALUES ('pauses', '{"tier:FREE": {}}')""")
+    async with foreign.transaction(isolation=level):
+        jobs = [new_id("j") for _ in range(30)]
+        await foreign.execute(INSERT, jobs, [heavy.image] * 30, [heavy.id] * 30, ["FREE"] * 30, [0] * 30)
+    assert await drain.take(1) == []
+    await submit(database, [light])
+
+    await database.fetch("DELETE FROM darkroom.settings WHERE key = 'pauses'")
+    await database.run(let_go_on)
+
+    assert light.id in await drain.take(3)
+
+
+SEQUENCES = """
+SELECT v.last_value, v.log_cnt, h.last_value, h.log_cnt, i.last_value
+FROM darkroom.virtual_time_seq v, darkroom.head_start_seq h, darkroom.job_queue_id_seq i
+"""
+
+
+async def test_claim_that_finds_nothing_writes_nothing(database):
+    worker = await make_worker(database)
+    user = await new_user(database)
+    await submit(database, [user])
+    await claim_jobs(database, worker)
+    before = await database.fetch(SEQUENCES)
+
+    async with database.connection() as connection, connection.transaction():
+        assert await claim(connection, worker, "default", 8, {}) == []
+        assert await connection.fetchval("SELECT pg_current_xact_id_if_assigned()") is None
+
+    assert await database.fetch(SEQUENCES) == before
+
+
+async def test_turns_that_virtual_time_has_passed_are_deleted_and_say_nothing(database, drain, foreign):
+    users = [await new_user(database) for _ in range(4)]
+    waits, held = await new_user(database), await new_user(database)
+    await submit(database, [*users, held])
+    await drain.take(10)
+    await database.fetch("SELECT setval('darkroom.virtual_time_seq', darkroom.virtual_time() + 100 * 1000000)")
+    await submit(database, [waits] * 3)
+    await foreign.execute("BEGIN")
+    await foreign.execute("SELECT FROM darkroom.turns WHERE user_id = $1 FOR UPDATE", held.id)
+
+    async with asyncio.timeout(5):
+        after = await database.run(lambda connection: forget_turns(connection, FIRST_TURN))
+        assert await database.run(lambda connection: forget_turns(connection, after)) == FIRST_TURN
+
+    left = {row[0] for row in await database.fetch("SELECT user_id FROM darkroom.turns")}
+    assert left == {waits.id, held.id}
+    await submit(database, [*users, waits])
+    assert (await drain.take(5)).count(waits.id) == 1
+
+
+@pytest.mark.proof
+async def test_user_with_one_job_is_claimed_within_the_bound_behind_a_hundred_thousand(database, drain):
+    heavy, light = await new_user(database), await new_user(database)
+    for _ in range(10):
+        await submit(database, [heavy] * 10_000)
+    await drain.take(1_000, at_once=100)
+
+    await submit(database, [light])
+
+    assert (await drain.take(10)).index(light.id) <= 2

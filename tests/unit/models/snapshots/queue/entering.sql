@@ -76,7 +76,8 @@ END $$;
 -- Queue jobs, and wake an idle worker. `terms` are the settings of the fair order and the operators' present pauses
 -- (pauses.sql). This writes no row that other producers write too, and above READ COMMITTED reads none: one shared row
 -- would make their transactions fail. So there, where others' jobs since the snapshot can't be seen either, a claimer
--- gives the jobs their positions (fair.sql), as it does for a job whose time has come.
+-- gives the jobs their positions (fair.sql), as it does for a job whose time has come. Only jobs of one table come here
+-- at a time, so that their ids tell them apart.
 CREATE OR REPLACE FUNCTION darkroom.enqueue(jobs darkroom.entering[], terms jsonb) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -89,10 +90,25 @@ DECLARE
     begins_at timestamptz := CASE WHEN coalesce(current_setting('darkroom.run_at', true), '') <> ''
                                   THEN darkroom.begins_at() END;
     of_batch uuid := nullif(current_setting('darkroom.batch_id', true), '')::uuid;  -- set by darkroom.enter_batch
+    ids text[];
+    later text[] := '{}';  -- jobs that wait for a time, or for their producer, by a column of their own
     entered integer;
 BEGIN
     IF current_setting('transaction_isolation') = 'read committed' AND begins_at IS NULL THEN
-        SELECT t.tags, t.units INTO tags, units FROM darkroom.tag_jobs('default', jobs, terms) t;
+        IF cardinality(later) = 0 THEN
+            SELECT t.tags, t.units INTO tags, units FROM darkroom.tag_jobs('default', jobs, terms) t;
+        ELSIF cardinality(later) < cardinality(jobs) THEN
+            -- the jobs that are due at once get their tags; the place of any other has none
+            SELECT array_agg(CASE WHEN j.is_due THEN t.tags[j.place] END ORDER BY j.ordinality),
+                   array_agg(CASE WHEN j.is_due THEN t.units[j.place] END ORDER BY j.ordinality)
+            INTO tags, units
+            FROM (SELECT e.ordinality, d.is_due, count(*) FILTER (WHERE d.is_due) OVER (ORDER BY e.ordinality) AS place
+                  FROM unnest(jobs) WITH ORDINALITY e CROSS JOIN LATERAL (SELECT e.job_id <> ALL (later) AS is_due) d) j
+            CROSS JOIN darkroom.tag_jobs('default', ARRAY(
+                SELECT ROW(e.job_type, e.job_id, e.user_id, e.tier, e.cost, e.stage, e.max_attempts,
+                           e.created_at)::darkroom.entering
+                FROM unnest(jobs) WITH ORDINALITY e WHERE e.job_id <> ALL (later) ORDER BY e.ordinality), terms) t;
+        END IF;
     END IF;
     INSERT INTO darkroom.job_queue
         (job_type, job_id, user_id, tier, queue, stage, position, units, max_attempts, created_at, ready, paused_by,
@@ -100,12 +116,12 @@ BEGIN
     SELECT j.job_type, j.job_id, j.user_id, j.tier, 'default', j.stage, coalesce(j.tag, now_at),
            CASE WHEN j.tag IS NULL THEN darkroom.fair_cost(j.tier, j.cost) * 1000000 ELSE j.units END,
            j.max_attempts, j.created_at, p.pause IS NULL AND j.tag IS NOT NULL AND NOT needs_slot, p.pause,
-           CASE WHEN p.pause IS NOT NULL THEN NULL WHEN j.tag IS NULL THEN 'tag' WHEN needs_slot THEN 'cap' END,
+           CASE WHEN j.tag IS NULL THEN 'tag' WHEN p.pause IS NULL AND needs_slot THEN 'cap' END,
            CASE WHEN begins_at IS NULL THEN 'pending' ELSE 'retrying' END, coalesce(begins_at, now()), begins_at, of_batch
     FROM unnest(jobs, tags, units) WITH ORDINALITY
         j (job_type, job_id, user_id, tier, cost, stage, max_attempts, created_at, tag, units, ordinality)
-    CROSS JOIN LATERAL (
-        SELECT CASE WHEN begins_at IS NULL THEN darkroom.pause_of(j.job_type, j.tier, pauses) END AS pause) p
+    CROSS JOIN LATERAL ( -- a paused job without a tag gets one nevertheless, and its pause with it
+        SELECT CASE WHEN j.tag IS NOT NULL THEN darkroom.pause_of(j.job_type, j.tier, pauses) END AS pause) p
     ORDER BY j.ordinality
     ON CONFLICT (job_type, job_id) DO NOTHING;
     GET DIAGNOSTICS entered = ROW_COUNT;
