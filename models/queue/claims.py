@@ -161,6 +161,7 @@ WITH pauses AS MATERIALIZED (
         UPDATE darkroom.job_queue q
         SET status = 'processing', ready = false, worker_id = $3, lease_token = taken.token, run_token = taken.token,
             attempts = least(q.attempts, {_MOST - 1}) + 1, started_at = now(),
+            claimed_at = coalesce(q.claimed_at, now()),
             refusals = 0, refused_since = NULL, refused_state = NULL,
             notified_at = CASE WHEN q.notified_at > now() - interval '1 second' THEN q.notified_at ELSE now() END,
             deadline_at = now() + make_interval(secs => ($4::jsonb ->> q.stage)::float8)

@@ -43,6 +43,8 @@ COMMENT ON COLUMN darkroom.job_queue.run_at IS
     'The time before which its producer doesn''t want it to begin; NULL for at once.';
 COMMENT ON COLUMN darkroom.job_queue.created_at IS 'When it entered the queue.';
 COMMENT ON COLUMN darkroom.job_queue.started_at IS 'When its claim began; NULL while it has none.';
+COMMENT ON COLUMN darkroom.job_queue.claimed_at IS
+    'When it was claimed for the first time; NULL before, and where a worker of an earlier release claimed it.';
 COMMENT ON COLUMN darkroom.job_queue.worker_id IS 'The worker process that holds it; NULL if none does.';
 COMMENT ON COLUMN darkroom.job_queue.lease_token IS
     'Random for each claim; a write with another token changes nothing.';
@@ -197,6 +199,128 @@ COMMENT ON COLUMN darkroom.ticks.failures IS 'How often a chunk failed.';
 COMMENT ON COLUMN darkroom.ticks.retry_at IS 'When it is tried again.';
 COMMENT ON COLUMN darkroom.ticks.started_at IS 'When work on it began.';
 COMMENT ON COLUMN darkroom.ticks.finished_at IS 'When it ended.';
+
+COMMENT ON TABLE darkroom.job_ends IS
+    'Ends of jobs that no roll-up has yet; the task roll-up-jobs deletes them as it rolls them up.';
+COMMENT ON COLUMN darkroom.job_ends.at IS 'When the job ended.';
+COMMENT ON COLUMN darkroom.job_ends.job_type IS 'The job''s type.';
+COMMENT ON COLUMN darkroom.job_ends.tier IS 'The job''s tier.';
+COMMENT ON COLUMN darkroom.job_ends.outcome IS 'Its terminal status, or DELETED if its row was deleted.';
+COMMENT ON COLUMN darkroom.job_ends.wait_s IS
+    'Seconds from its entry, or from its run_at, to its first claim, or to its end if nobody claimed it.';
+COMMENT ON COLUMN darkroom.job_ends.run_s IS
+    'Seconds from its first claim to its end, waits for retries included; NULL if nobody claimed it.';
+
+COMMENT ON TABLE darkroom.job_minutes IS
+    'Jobs that ended in a minute of the last two days, by type, tier and outcome.';
+COMMENT ON COLUMN darkroom.job_minutes.minute IS 'Beginning of the minute in which they ended.';
+COMMENT ON COLUMN darkroom.job_minutes.job_type IS 'The jobs'' type: enhance, blend, generate or modify.';
+COMMENT ON COLUMN darkroom.job_minutes.tier IS 'The jobs'' tier.';
+COMMENT ON COLUMN darkroom.job_minutes.outcome IS 'Their terminal status, or DELETED.';
+COMMENT ON COLUMN darkroom.job_minutes.jobs IS 'How many there were.';
+COMMENT ON COLUMN darkroom.job_minutes.wait_s IS 'Sum of their seconds from entry, or run_at, to the first claim.';
+COMMENT ON COLUMN darkroom.job_minutes.run_s IS 'Sum of their seconds from the first claim to the end.';
+COMMENT ON COLUMN darkroom.job_minutes.wait_counts IS
+    'How many waits there were in each bucket (darkroom.bucket_of), without empty buckets at the end.';
+COMMENT ON COLUMN darkroom.job_minutes.run_counts IS
+    'The same of the times from the first claim to the end, for jobs that were claimed.';
+
+COMMENT ON TABLE darkroom.job_hours IS
+    'Jobs that ended in an hour before that, by type, tier and outcome.';
+COMMENT ON COLUMN darkroom.job_hours.hour IS 'Beginning of the hour in which they ended.';
+COMMENT ON COLUMN darkroom.job_hours.job_type IS 'The jobs'' type: enhance, blend, generate or modify.';
+COMMENT ON COLUMN darkroom.job_hours.tier IS 'The jobs'' tier.';
+COMMENT ON COLUMN darkroom.job_hours.outcome IS 'Their terminal status, or DELETED.';
+COMMENT ON COLUMN darkroom.job_hours.jobs IS 'How many there were.';
+COMMENT ON COLUMN darkroom.job_hours.wait_s IS 'Sum of their seconds from entry, or run_at, to the first claim.';
+COMMENT ON COLUMN darkroom.job_hours.run_s IS 'Sum of their seconds from the first claim to the end.';
+COMMENT ON COLUMN darkroom.job_hours.wait_counts IS
+    'How many waits there were in each bucket (darkroom.bucket_of), without empty buckets at the end.';
+COMMENT ON COLUMN darkroom.job_hours.run_counts IS
+    'The same of the times from the first claim to the end, for jobs that were claimed.';
+
+COMMENT ON TABLE darkroom.stage_minutes IS
+    'Events of the history in a minute of the last two days, by stage.';
+COMMENT ON COLUMN darkroom.stage_minutes.minute IS 'Beginning of the minute in which they happened.';
+COMMENT ON COLUMN darkroom.stage_minutes.job_type IS 'The jobs'' type: enhance, blend, generate or modify.';
+COMMENT ON COLUMN darkroom.stage_minutes.tier IS 'The jobs'' tier; empty for jobs whose row was deleted before.';
+COMMENT ON COLUMN darkroom.stage_minutes.stage IS 'The stage that the events concern; empty for none.';
+COMMENT ON COLUMN darkroom.stage_minutes.event IS 'The event, as in darkroom.stage_runs.';
+COMMENT ON COLUMN darkroom.stage_minutes.events IS 'How many there were.';
+COMMENT ON COLUMN darkroom.stage_minutes.seconds IS 'Sum of the durations of those that have one.';
+COMMENT ON COLUMN darkroom.stage_minutes.counts IS
+    'How many durations there were in each bucket (darkroom.bucket_of), without empty buckets at the end.';
+
+COMMENT ON TABLE darkroom.stage_hours IS
+    'Events of the history in an hour before that, by stage.';
+COMMENT ON COLUMN darkroom.stage_hours.hour IS 'Beginning of the hour in which they happened.';
+COMMENT ON COLUMN darkroom.stage_hours.job_type IS 'The jobs'' type: enhance, blend, generate or modify.';
+COMMENT ON COLUMN darkroom.stage_hours.tier IS 'The jobs'' tier; empty for jobs whose row was deleted before.';
+COMMENT ON COLUMN darkroom.stage_hours.stage IS 'The stage that the events concern; empty for none.';
+COMMENT ON COLUMN darkroom.stage_hours.event IS 'The event, as in darkroom.stage_runs.';
+COMMENT ON COLUMN darkroom.stage_hours.events IS 'How many there were.';
+COMMENT ON COLUMN darkroom.stage_hours.seconds IS 'Sum of the durations of those that have one.';
+COMMENT ON COLUMN darkroom.stage_hours.counts IS
+    'How many durations there were in each bucket (darkroom.bucket_of), without empty buckets at the end.';
+
+COMMENT ON TABLE darkroom.rollup_cursor IS
+    'How far the history is in the roll-ups: one row.';
+COMMENT ON COLUMN darkroom.rollup_cursor.source IS 'stage_runs.';
+COMMENT ON COLUMN darkroom.rollup_cursor.last_id IS 'The highest id whose row is in the roll-ups.';
+COMMENT ON COLUMN darkroom.rollup_cursor.safe_id IS 'Rows up to this id are committed, or never will be.';
+COMMENT ON COLUMN darkroom.rollup_cursor.next_id IS 'The highest id that was given when writers were looked at.';
+COMMENT ON COLUMN darkroom.rollup_cursor.writers IS
+    'Virtual ids of the transactions that may have rows up to next_id and were open then.';
+
+COMMENT ON TABLE darkroom.recent_stages IS
+    'The seconds of the last some hundred finished runs of each stage; read by darkroom.stage_times.';
+COMMENT ON COLUMN darkroom.recent_stages.job_type IS 'The jobs'' type: enhance, blend, generate or modify.';
+COMMENT ON COLUMN darkroom.recent_stages.tier IS 'The jobs'' tier; empty for jobs whose row was deleted before.';
+COMMENT ON COLUMN darkroom.recent_stages.stage IS 'The stage.';
+COMMENT ON COLUMN darkroom.recent_stages.runs IS 'How many runs are counted; earlier ones count in part.';
+COMMENT ON COLUMN darkroom.recent_stages.seconds IS 'Sum of their seconds.';
+COMMENT ON COLUMN darkroom.recent_stages.counts IS 'How many there are in each bucket (darkroom.bucket_of).';
+COMMENT ON COLUMN darkroom.recent_stages.updated_at IS 'When runs were added last.';
+
+COMMENT ON TABLE darkroom.queue_counts IS
+    'The jobs in the queues as a scheduler counted them last (darkroom.queue_counting says when).';
+COMMENT ON COLUMN darkroom.queue_counts.queue IS 'The queue.';
+COMMENT ON COLUMN darkroom.queue_counts.job_type IS 'The jobs'' type: enhance, blend, generate or modify.';
+COMMENT ON COLUMN darkroom.queue_counts.tier IS 'The jobs'' tier.';
+COMMENT ON COLUMN darkroom.queue_counts.stage IS 'The stage that runs or comes next.';
+COMMENT ON COLUMN darkroom.queue_counts.status IS
+    'waiting, running, retrying (until a time) or scheduled (until its producer''s time).';
+COMMENT ON COLUMN darkroom.queue_counts.held_by IS
+    'What keeps a job that could run from being claimed: paused, refused, suspect, cap or tag; empty for nothing.';
+COMMENT ON COLUMN darkroom.queue_counts.jobs IS 'How many there are.';
+COMMENT ON COLUMN darkroom.queue_counts.oldest_at IS 'Since when the oldest of them could have begun.';
+COMMENT ON COLUMN darkroom.queue_counts.next_due_at IS 'When the first of those that wait for a time is due.';
+COMMENT ON COLUMN darkroom.queue_counts.turns IS
+    'Of jobs held by a cap: how many turns the user needs who has most of them for his cap.';
+
+COMMENT ON TABLE darkroom.queue_counting IS
+    'When the queues were counted last: one row, which a scheduler locks while it counts.';
+COMMENT ON COLUMN darkroom.queue_counting.is_only IS 'True.';
+COMMENT ON COLUMN darkroom.queue_counting.as_of IS 'When they were counted.';
+COMMENT ON COLUMN darkroom.queue_counting.due_at IS 'When they are counted next; a long count waits longer.';
+COMMENT ON COLUMN darkroom.queue_counting.took_s IS 'How many seconds the count took.';
+COMMENT ON COLUMN darkroom.queue_counting.jobs IS 'How many jobs were counted.';
+
+COMMENT ON TABLE darkroom.queue_minutes IS
+    'How many jobs each queue had in a minute of the last two days.';
+COMMENT ON COLUMN darkroom.queue_minutes.minute IS 'Beginning of the minute.';
+COMMENT ON COLUMN darkroom.queue_minutes.queue IS 'The queue.';
+COMMENT ON COLUMN darkroom.queue_minutes.status IS 'Their status, as in darkroom.queue_counts.';
+COMMENT ON COLUMN darkroom.queue_minutes.jobs IS 'How many there were.';
+COMMENT ON COLUMN darkroom.queue_minutes.oldest_wait_s IS 'For how many seconds the oldest of them had waited.';
+
+COMMENT ON TABLE darkroom.queue_hours IS
+    'How many jobs each queue had on average in an hour before that.';
+COMMENT ON COLUMN darkroom.queue_hours.hour IS 'Beginning of the hour.';
+COMMENT ON COLUMN darkroom.queue_hours.queue IS 'The queue.';
+COMMENT ON COLUMN darkroom.queue_hours.status IS 'Their status, as in darkroom.queue_counts.';
+COMMENT ON COLUMN darkroom.queue_hours.jobs IS 'How many there were.';
+COMMENT ON COLUMN darkroom.queue_hours.oldest_wait_s IS 'For how many seconds the oldest of them had waited.';
 
 COMMENT ON TABLE darkroom.batches IS 'Jobs that were submitted together, and how they ended.';
 COMMENT ON COLUMN darkroom.batches.id IS 'Id of the batch.';

@@ -11,6 +11,7 @@ from workers.periodic.tasks import (
     prune_records,
     regenerate_tokens,
     renew_subscriptions,
+    roll_up_jobs,
     roll_up_usage,
 )
 
@@ -21,6 +22,7 @@ TASKS: Final = (
     collect_orphans.TASK,
     audit_ledger.TASK,
     roll_up_usage.TASK,
+    roll_up_jobs.TASK,
 )
 """Tasks with one schedule each; retention adds one for each of its policies."""
 

@@ -11,6 +11,7 @@ from config.outcome import outcome_of
 from models.connections import DATABASE_ERRORS, DatabaseLostError, is_passing
 from models.queue.batches import finish_batches
 from models.queue.claims import ready_queues, wake_due
+from models.queue.counts import count_queues
 from models.queue.fair import FIRST_TURN, forget_turns, watch_slots
 from models.queue.leases import forget_dead_workers
 from models.queue.listening import WAKE_UP_CHANNEL, listen
@@ -76,6 +77,7 @@ class Scheduler:
             Loop("slots", 3.0, self.check_slots),
             Loop("batches", 1.0, self.finish_batches),
             Loop("turns", 10.0, self.forget_turns),
+            Loop("counts", 2.0, self.count_queues),
             Loop("adoption", 10.0, self.adopt),
             Loop("workers", 600.0, self.forget_workers),
             Loop("vacuum", 5.0, self.vacuum),
@@ -155,6 +157,10 @@ class Scheduler:
         if finished:
             log.info("batches_finished", finished=finished)
         return finished
+
+    async def count_queues(self) -> int | None:
+        """Count the jobs in the queues for all who ask, if that is due; return how many there are."""
+        return await count_queues(self._runtime.database)
 
     async def adopt(self) -> int:
         """Adopt, or end, the unfinished jobs without a queue row on the next page; return how many were adopted."""

@@ -41,6 +41,7 @@ FILES: Final = (
     "money/regeneration.sql",
     "money/subscriptions.sql",
     "periodic/upkeep.sql",
+    "periodic/rollups.sql",
     "schema/grants.sql",
 )
 """Files in the order of creation, because functions in SQL, and views, need the objects that they name."""

@@ -25,6 +25,7 @@ FILES: Final = (
     "schema/fair_tables.sql",
     "schema/run_times.sql",
     "schema/batch_tables.sql",
+    "schema/rollup_tables.sql",
 )
 """Files in the order of the revisions that execute them."""
 

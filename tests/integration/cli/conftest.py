@@ -33,7 +33,8 @@ FROM filled JOIN pg_class c USING (oid)
 
 OURS = (
     *("job_queue", "job_money", "opening_balances", "stage_runs", "provider_calls", "workers", "operator_actions"),
-    *("past_pauses", "limits", "refused_ends", "turns", "freed_slots"),
+    *("past_pauses", "limits", "refused_ends", "turns", "freed_slots", "job_ends", "recent_stages", "queue_counts"),
+    "queue_counting",
 )
 
 EMPTY = """

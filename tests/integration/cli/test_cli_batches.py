@@ -47,7 +47,7 @@ def test_options_reach_the_jobs(darkroom: Darkroom, arrange: Arrange, user: str,
     again = submitted(darkroom, album, "--tier", "free", "--redo")
 
     assert [row["id"] for row in rows] == [pipeline]
-    assert (queue["status"], queue["count"]) == ("scheduled", 3)
+    assert (queue["scheduled"], queue["waiting"]) == (3, 0)
     assert again["total"] == 3
 
 

@@ -59,7 +59,7 @@ def test_generation_for_later_waits_and_says_so(darkroom, arrange):
 
     assert (ran.code, ran.json["status"]) == (0, "PENDING")
     (queue,) = darkroom("queue", "stats", "--json").json["queues"]
-    assert (queue["status"], queue["count"], queue["oldest_wait_s"]) == ("scheduled", 1, 0)
+    assert (queue["scheduled"], queue["waiting"], queue["oldest_wait_s"]) == (1, 0, 0)
     assert "its producer wants it to begin at" in darkroom("jobs", "explain", ran.json["id"]).out
     assert darkroom("jobs", "show", ran.json["id"], "--json").json["queue"]["run_at"] == queue["next_due_at"]
 

@@ -6,9 +6,10 @@ import asyncpg
 import pytest
 
 from models.queue.claims import wake_due
+from models.queue.counts import job_groups
 from models.queue.pauses import hold_paused
 from models.queue.rescue import end_overdue_jobs, overdue_jobs
-from models.queue.stats import queue_counts
+from models.queue.stats import by_status
 from tests.support.builders import balance_of, claim_jobs, job_row, make_image, make_user, queue_row
 
 ENHANCE = "SELECT darkroom.submit_enhancement($1, $2, 'TIER_1K', run_at => $3)"
@@ -42,7 +43,8 @@ async def claimable(database):
 
 
 async def counts(database):
-    return {one.status: (one.count, one.oldest_wait_s) for one in await database.run(queue_counts)}
+    statuses = by_status(await database.run(job_groups), datetime.now(UTC))
+    return {one.status: (one.count, one.oldest_wait_s) for one in statuses}
 
 
 @SUBMIT

@@ -149,9 +149,16 @@ DECLARE
     waiting text[] := ARRAY(SELECT c.job_id FROM unnest(changes) c WHERE c.status = 'PENDING');
     unpaid darkroom.change[] := ARRAY(SELECT c FROM unnest(changes) c WHERE c.status NOT IN ('PENDING', 'COMPLETED'));
 BEGIN
-    DELETE FROM darkroom.job_queue q
-    USING unnest(changes) c
-    WHERE q.job_id = ANY (over) AND q.job_type = c.job_type AND q.job_id = c.job_id AND c.status <> 'PENDING';
+    WITH ended AS (
+        DELETE FROM darkroom.job_queue q
+        USING unnest(changes) c
+        WHERE q.job_id = ANY (over) AND q.job_type = c.job_type AND q.job_id = c.job_id AND c.status <> 'PENDING'
+        RETURNING q.job_type, q.tier, c.status, greatest(q.created_at, q.run_at) AS due_at,
+                  coalesce(q.claimed_at, q.started_at) AS claimed_at)
+    INSERT INTO darkroom.job_ends (job_type, tier, outcome, wait_s, run_s)
+    SELECT e.job_type, e.tier, e.status, greatest(0, extract(epoch FROM coalesce(e.claimed_at, now()) - e.due_at)),
+           CASE WHEN e.claimed_at IS NOT NULL THEN greatest(0, extract(epoch FROM now() - e.claimed_at)) END
+    FROM ended e;
     IF cardinality(unpaid) > 0 AND darkroom.money_mode() = 'managed' THEN
         PERFORM darkroom.refund(unpaid);
     END IF;
