@@ -120,9 +120,7 @@ _QUEUE: Final = Group(
     "queue",
     "Show the queue and the workers; pause, resume, caps and weights.",
     (
-        Command(
-            "stats", "Count jobs by queue; how long they take.", "workers.cli.queues:stats", ("darkroom queue stats",)
-        ),
+        Command("stats", "Count jobs by queue and status.", "workers.cli.queues:stats", ("darkroom queue stats",)),
         Command(
             "pause",
             "Stop claiming jobs of a queue, type or tier, or calling a provider.",
