@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 DEFAULT_QUEUE: Final = "default"
-"""The queue that every job enters. Other queues can be named, but no job is put into one yet."""
+"""The queue of all stages for which DARKROOM_STAGE_QUEUES names no other one."""
 
 MAX_PROMPT_CHARS: Final = 8_000
 

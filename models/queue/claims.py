@@ -9,7 +9,6 @@ from uuid import UUID
 
 from asyncpg import PostgresError, Record
 
-from config.job_terms import DEFAULT_QUEUE
 from config.values import value
 from models.connections import LOCK_TIMEOUT_MS, Connection
 from models.job_state import JobStatus
@@ -155,7 +154,8 @@ WITH pauses AS MATERIALIZED (
         SELECT f.*, (left((SELECT gen_random_uuid()::text), 24) || lpad(to_hex(f.id), 12, '0'))::uuid AS token
         FROM free f ORDER BY f.position, f.id LIMIT $2),
     advanced AS MATERIALIZED (
-        SELECT darkroom.advance(max(t.position + least(t.units, 1000000)), {is_drained}) FROM taken t
+        SELECT darkroom.advance(max(t.position + least(t.units, 1000000)), {is_drained}, $1)
+        FROM taken t
         HAVING count(*) > 0),
     claimed AS (
         UPDATE darkroom.job_queue q
@@ -341,29 +341,45 @@ SELECT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.status = 'processing')
     OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.paused_by IS NOT NULL)
     OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.queue = ANY ($1) AND q.ready AND q.status = 'pending')
     OR {ASKS} OR {UNCHECKED}
-       AS has_work, {_ENTERED} AS entered
+       AS has_work, {_ENTERED} AS entered, darkroom.setting('stage_queues') AS stage_queues
 """
 
 
-async def has_work(connection: Connection, queues: Sequence[str]) -> tuple[bool, int]:
-    """Return whether rescue, wake-ups or a claim from some queues could find anything, and what `entered_jobs` returns.
+@value
+class QueueNow:
+    """What a worker has to know before it looks for jobs.
 
-    The first is False while the queue has only jobs whose waiting time isn't over, or none at all. An idle worker
-    then needs no further statement about the queue.
+    Attributes:
+        has_work: whether rescue, wake-ups or a claim from its queues could find anything. It is False while they have
+            only jobs whose waiting time isn't over, or none at all. An idle worker then needs no further statement.
+        entered: what `entered_jobs` returns.
+        stage_queues: the queues of stages that are recorded; None if none are.
     """
+
+    has_work: bool
+    entered: int
+    stage_queues: Mapping[str, str] | None
+
+
+async def look_at_queue(connection: Connection, queues: Sequence[str]) -> QueueNow:
+    """Return what a worker of some queues has to know before it looks for jobs."""
     row = await connection.fetchrow(_HAS_WORK, list(queues))
     if row is None:
         raise AssertionError("unreachable: a SELECT without FROM has a row")
-    return row["has_work"], row["entered"]
+    return QueueNow(*row)
+
+
+_ASK: Final = "SELECT coalesce(bool_or(darkroom.ask_for_wake_up(q)), false) FROM unnest($1::text[]) q"
 
 
 async def ask_for_wake_up(connection: Connection, queues: Sequence[str]) -> bool:
-    """Request a notification from the next producer that submits a job. Call this after a claim found no job.
+    """Request a notification when the next job enters one of some queues. Call this after a claim found no job.
 
-    Return True if no other request was open. The caller must then look for jobs once more, because a job that entered
-    the queue between its look and this request caused no notification. Producers add jobs only to queue `default`.
+    Return True if for one of them no other request was open. The caller must then look for jobs once more, because a
+    job that entered between its look and this request caused no notification.
     """
-    return DEFAULT_QUEUE in queues and bool(await connection.fetchval("SELECT darkroom.ask_for_wake_up()"))
+    is_first: bool = await connection.fetchval(_ASK, list(queues))
+    return is_first
 
 
 async def entered_jobs(connection: Connection) -> int:

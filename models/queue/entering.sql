@@ -6,35 +6,37 @@ CREATE OR REPLACE FUNCTION darkroom.max_attempts(max_retries bigint) RETURNS int
 RETURN (1 + least(greatest(0, coalesce(max_retries, (darkroom.setting('max_retries') #>> '{}')::bigint, 3)),
                   2147483646))::integer;
 
--- Ask the next producer to notify; false if one has been asked already. A sequence that was set back is corrected here.
-CREATE OR REPLACE FUNCTION darkroom.ask_for_wake_up() RETURNS boolean
+-- Ask the next producer of a queue to notify; false if one has been asked already. A sequence that was set back is
+-- corrected here.
+CREATE OR REPLACE FUNCTION darkroom.ask_for_wake_up(of_queue text DEFAULT {{default queue}}) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    asked bigint := coalesce(pg_sequence_last_value('darkroom.wake_ups_asked_seq'), 0);
-    sent bigint := coalesce(pg_sequence_last_value('darkroom.wake_ups_sent_seq'), 0);
+    asking regclass := darkroom.sequence_of(of_queue, 'wake_ups_asked_seq');
+    asked bigint := coalesce(pg_sequence_last_value(asking), 0);
+    sent bigint := coalesce(pg_sequence_last_value(darkroom.sequence_of(of_queue, 'wake_ups_sent_seq')), 0);
 BEGIN
-    IF asked > sent THEN
+    IF asked > sent OR asking IS NULL THEN
         RETURN false;
     END IF;
-    PERFORM setval('darkroom.wake_ups_asked_seq', sent + 1);
+    PERFORM setval(asking, sent + 1);
     RETURN true;
 END $$;
 
 -- Notify if an idle worker has asked for it. A NOTIFY in every commit would limit the throughput of the whole database,
 -- so one producer answers each request: the one that gets its lock, which is held until the commit and never waited
 -- for. If that producer rolls back, no notification is sent; a worker asks again after its next look.
-CREATE OR REPLACE FUNCTION darkroom.send_wake_up() RETURNS void
+CREATE OR REPLACE FUNCTION darkroom.send_wake_up(of_queue text DEFAULT {{default queue}}) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    asked bigint := pg_sequence_last_value('darkroom.wake_ups_asked_seq');
+    asked bigint := pg_sequence_last_value(darkroom.sequence_of(of_queue, 'wake_ups_asked_seq'));
+    sending regclass := darkroom.sequence_of(of_queue, 'wake_ups_sent_seq');
 BEGIN
-    IF asked > coalesce(pg_sequence_last_value('darkroom.wake_ups_sent_seq'), 0)
-            AND pg_try_advisory_xact_lock('darkroom.wake_ups_sent_seq'::regclass::oid::integer,
-                                          (asked % 2147483647)::integer) THEN
-        PERFORM setval('darkroom.wake_ups_sent_seq', asked);
-        PERFORM pg_notify('darkroom_bells', {{default queue}}) WHERE darkroom.may_notify();
+    IF asked > coalesce(pg_sequence_last_value(sending), 0)
+            AND pg_try_advisory_xact_lock(sending::oid::integer, (asked % 2147483647)::integer) THEN
+        PERFORM setval(sending, asked);
+        PERFORM pg_notify('darkroom_bells', of_queue) WHERE darkroom.may_notify();
     END IF;
 END $$;
 
@@ -101,7 +103,9 @@ SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     pauses jsonb := terms -> 'pauses';
     needs_slot boolean := coalesce(terms -> 'user_caps', '{}') <> '{}';
-    now_at bigint := darkroom.virtual_time();
+    of_queue text := {{default queue}};
+    queues text[];
+    now_at bigint;
     tags bigint[];
     units bigint[];
     begins_at timestamptz := CASE WHEN coalesce(current_setting('darkroom.run_at', true), '') <> ''
@@ -111,6 +115,20 @@ DECLARE
     later text[] := '{}';  -- jobs that wait for a time, or for their producer, by a column of their own
     entered integer;
 BEGIN
+    IF terms -> 'stage_queues' <> '{}' THEN
+        queues := ARRAY(SELECT DISTINCT darkroom.queue_of(j.stage, terms -> 'stage_queues') FROM unnest(jobs) j ORDER BY 1);
+        IF cardinality(queues) > 1 THEN  -- jobs of several types: those of each queue enter by themselves
+            SELECT sum(darkroom.enqueue(ARRAY(
+                SELECT ROW(j.job_type, j.job_id, j.user_id, j.tier, j.cost, j.stage, j.max_attempts,
+                           j.created_at)::darkroom.entering
+                FROM unnest(jobs) WITH ORDINALITY j
+                WHERE darkroom.queue_of(j.stage, terms -> 'stage_queues') = q.queue ORDER BY j.ordinality), terms))
+            INTO entered FROM unnest(queues) q (queue);
+            RETURN entered;
+        END IF;
+        of_queue := coalesce(queues[1], of_queue);
+    END IF;
+    now_at := darkroom.virtual_time(of_queue);
     IF current_setting('transaction_isolation') = 'read committed' AND begins_at IS NULL THEN
         --: each job table whose jobs may wait
         ids := ARRAY(SELECT j.job_id FROM unnest(jobs) j WHERE j.job_type IN ({{types}}));
@@ -118,7 +136,7 @@ BEGIN
                                 WHERE r.{{id column}} = ANY ({{ids from ids}}) AND {{waits until r}} > now());
         --: end
         IF cardinality(later) = 0 THEN
-            SELECT t.tags, t.units INTO tags, units FROM darkroom.tag_jobs({{default queue}}, jobs, terms) t;
+            SELECT t.tags, t.units INTO tags, units FROM darkroom.tag_jobs(of_queue, jobs, terms) t;
         ELSIF cardinality(later) < cardinality(jobs) THEN
             -- the jobs that are due at once get their tags; the place of any other has none
             SELECT array_agg(CASE WHEN j.is_due THEN t.tags[j.place] END ORDER BY j.ordinality),
@@ -126,7 +144,7 @@ BEGIN
             INTO tags, units
             FROM (SELECT e.ordinality, d.is_due, count(*) FILTER (WHERE d.is_due) OVER (ORDER BY e.ordinality) AS place
                   FROM unnest(jobs) WITH ORDINALITY e CROSS JOIN LATERAL (SELECT e.job_id <> ALL (later) AS is_due) d) j
-            CROSS JOIN darkroom.tag_jobs({{default queue}}, ARRAY(
+            CROSS JOIN darkroom.tag_jobs(of_queue, ARRAY(
                 SELECT ROW(e.job_type, e.job_id, e.user_id, e.tier, e.cost, e.stage, e.max_attempts,
                            e.created_at)::darkroom.entering
                 FROM unnest(jobs) WITH ORDINALITY e WHERE e.job_id <> ALL (later) ORDER BY e.ordinality), terms) t;
@@ -135,7 +153,7 @@ BEGIN
     INSERT INTO darkroom.job_queue
         (job_type, job_id, user_id, tier, queue, stage, position, units, max_attempts, created_at, ready, paused_by,
          held_by, status, scheduled_at, run_at, batch_id)
-    SELECT j.job_type, j.job_id, j.user_id, j.tier, {{default queue}}, j.stage, coalesce(j.tag, now_at),
+    SELECT j.job_type, j.job_id, j.user_id, j.tier, of_queue, j.stage, coalesce(j.tag, now_at),
            CASE WHEN j.tag IS NULL THEN darkroom.fair_cost(j.tier, j.cost) * 1000000 ELSE j.units END,
            j.max_attempts, j.created_at, p.pause IS NULL AND j.tag IS NOT NULL AND NOT needs_slot, p.pause,
            CASE WHEN j.tag IS NULL THEN 'tag' WHEN p.pause IS NULL AND needs_slot THEN 'cap' END,
@@ -153,7 +171,7 @@ BEGIN
     --: each job table whose jobs may wait
     PERFORM darkroom.put_off_{{rows}}(ARRAY(SELECT j.job_id FROM unnest(jobs) j WHERE j.job_type IN ({{types}})));
     --: end
-    PERFORM darkroom.send_wake_up();
+    PERFORM darkroom.send_wake_up(of_queue);
     RETURN entered;
 END $$;
 
@@ -268,7 +286,7 @@ DECLARE
 BEGIN
     -- one query reads all settings on which entering depends, because each takes as long as inserting a row
     SELECT jsonb_object_agg(s.key, s.value) INTO settings FROM darkroom.settings s
-    WHERE s.key = ANY ('{mode,models,pauses,prices,user_caps,weights,priority_head_start}');
+    WHERE s.key = ANY ('{mode,models,pauses,prices,stage_queues,user_caps,weights,priority_head_start}');
     {{entering checks}}
     SELECT array_agg(ROW({{type n}}, {{id n}}, {{user n}}, {{tier n}},
                          {{cost n}}, {{first stage n}}, {{max attempts n}}, now())::darkroom.entering

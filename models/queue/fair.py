@@ -92,7 +92,7 @@ WITH page AS MATERIALIZED (
         DELETE FROM darkroom.turns d WHERE d.ctid = ANY (ARRAY(
             SELECT t.ctid FROM darkroom.turns t
             WHERE (t.queue, t.user_id) > ($1, $2) AND (t.queue, t.user_id) <= (SELECT l.queue, l.user_id FROM last l)
-              AND t.finish < (SELECT darkroom.virtual_time() - darkroom.head_start())
+              AND t.finish < darkroom.virtual_time(t.queue) - (SELECT darkroom.head_start())
             ORDER BY t.queue, t.user_id FOR UPDATE SKIP LOCKED)))
 SELECT l.queue, l.user_id FROM last l
 """

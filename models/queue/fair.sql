@@ -9,13 +9,13 @@
 -- index of claims. Only darkroom.admit gives slots, in short transactions of claimers, under a lock of the user's that
 -- no other program takes; so no producer and no end of a job ever waits for it. Decision records 0195 and 0196.
 
--- Return virtual time.
-CREATE OR REPLACE FUNCTION darkroom.virtual_time() RETURNS bigint LANGUAGE sql VOLATILE
-RETURN coalesce(pg_sequence_last_value('darkroom.virtual_time_seq'), 1000000000000);
+-- Return virtual time in a queue. Each queue has its own, and its own head start.
+CREATE OR REPLACE FUNCTION darkroom.virtual_time(of_queue text DEFAULT {{default queue}}) RETURNS bigint LANGUAGE sql VOLATILE
+RETURN coalesce(pg_sequence_last_value(darkroom.sequence_of(of_queue, 'virtual_time_seq')), 1000000000000);
 
--- Return up to where head starts have been given away.
-CREATE OR REPLACE FUNCTION darkroom.head_starts_given() RETURNS bigint LANGUAGE sql VOLATILE
-RETURN coalesce(pg_sequence_last_value('darkroom.head_start_seq'), 0);
+-- Return up to where head starts have been given away in a queue.
+CREATE OR REPLACE FUNCTION darkroom.head_starts_given(of_queue text DEFAULT {{default queue}}) RETURNS bigint LANGUAGE sql VOLATILE
+RETURN coalesce(pg_sequence_last_value(darkroom.sequence_of(of_queue, 'head_start_seq')), 0);
 
 -- Return the head start of users with priority, in millionths of a token.
 CREATE OR REPLACE FUNCTION darkroom.head_start() RETURNS bigint LANGUAGE sql STABLE
@@ -25,25 +25,26 @@ RETURN (coalesce((darkroom.setting('priority_head_start') #>> '{}')::numeric, {{
 -- more, so that virtual time advances with service even while every newcomer has the same tag. A queue that has been
 -- drained forgets what was given away as head starts, since nobody waits behind it. Two claimers may move it at once;
 -- then the lower tag may be written last, and the next claim moves it on.
-CREATE OR REPLACE FUNCTION darkroom.advance(claimed bigint, is_drained boolean) RETURNS void
+CREATE OR REPLACE FUNCTION darkroom.advance(claimed bigint, is_drained boolean, of_queue text DEFAULT {{default queue}})
+RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    before bigint := darkroom.virtual_time();
+    before bigint := darkroom.virtual_time(of_queue);
     ahead bigint;
     after bigint;
 BEGIN
     IF is_drained THEN
         ahead := darkroom.head_start();
-        after := greatest(before, claimed, darkroom.head_starts_given() + ahead);
+        after := greatest(before, claimed, darkroom.head_starts_given(of_queue) + ahead);
     ELSE
         after := greatest(before, claimed);
     END IF;
     IF after > before THEN
-        PERFORM setval('darkroom.virtual_time_seq', after);
+        PERFORM setval(darkroom.sequence_of(of_queue, 'virtual_time_seq'), after);
         after := after - coalesce(ahead, darkroom.head_start());
-        IF darkroom.head_starts_given() < after THEN
-            PERFORM setval('darkroom.head_start_seq', after);
+        IF darkroom.head_starts_given(of_queue) < after THEN
+            PERFORM setval(darkroom.sequence_of(of_queue, 'head_start_seq'), after);
         END IF;
     END IF;
 END $$;
@@ -54,16 +55,22 @@ CREATE OR REPLACE FUNCTION darkroom.settle_virtual_time() RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    lowest bigint := (SELECT q.position FROM darkroom.job_queue q WHERE q.queue = {{default queue}} AND q.ready
-                      AND q.status = 'pending' ORDER BY q.position, q.id LIMIT 1);
-    given bigint := darkroom.head_starts_given();
+    one text;
+    lowest bigint;
+    given bigint;
 BEGIN
-    IF lowest > darkroom.virtual_time() + darkroom.head_start() THEN
-        PERFORM setval('darkroom.virtual_time_seq', lowest);
-    END IF;
-    IF given NOT BETWEEN darkroom.virtual_time() - darkroom.head_start() AND darkroom.virtual_time() THEN
-        PERFORM setval('darkroom.head_start_seq', darkroom.virtual_time() - darkroom.head_start());
-    END IF;
+    FOR one IN SELECT darkroom.queues() LOOP
+        lowest := (SELECT q.position FROM darkroom.job_queue q WHERE q.queue = one AND q.ready AND q.status = 'pending'
+                   ORDER BY q.position, q.id LIMIT 1);
+        given := darkroom.head_starts_given(one);
+        IF lowest > darkroom.virtual_time(one) + darkroom.head_start() THEN
+            PERFORM setval(darkroom.sequence_of(one, 'virtual_time_seq'), lowest);
+        END IF;
+        IF given NOT BETWEEN darkroom.virtual_time(one) - darkroom.head_start() AND darkroom.virtual_time(one) THEN
+            PERFORM setval(darkroom.sequence_of(one, 'head_start_seq'),
+                           darkroom.virtual_time(one) - darkroom.head_start());
+        END IF;
+    END LOOP;
 END $$;
 
 -- Return what a job costs in the fair order, in tokens: its price, or a number by tier where users pay in another way; at
@@ -115,7 +122,8 @@ DECLARE
                          ELSE ARRAY(SELECT DISTINCT j.user_id FROM unnest(jobs) j ORDER BY j.user_id) END;
     weights jsonb := coalesce(terms -> 'weights', {{weights}});
     tiers jsonb := darkroom.tiers_of(users);
-    now_at bigint := darkroom.virtual_time();
+    now_at bigint := darkroom.virtual_time(of_queue);
+    head_starts regclass;
     most_ahead bigint := coalesce((terms #>> '{priority_head_start}')::numeric, {{head start}}) * 1000000;
     ahead text[] := '{}';  -- users with priority
     tokens bigint;  -- how many tokens of their jobs get a head start
@@ -130,12 +138,13 @@ BEGIN
     IF cardinality(ahead) > 0 THEN
         -- All users with priority share one head start, so that everyone else waits at most for that much work, however
         -- many such users there are. Taking a part of it is nextval, which adds without a lock.
-        IF darkroom.head_starts_given() < now_at - most_ahead THEN
-            PERFORM setval('darkroom.head_start_seq', now_at - most_ahead);
+        head_starts := darkroom.sequence_of(of_queue, 'head_start_seq');
+        IF darkroom.head_starts_given(of_queue) < now_at - most_ahead THEN
+            PERFORM setval(head_starts, now_at - most_ahead);
         END IF;
         tokens := least((SELECT sum(darkroom.fair_cost(j.tier, j.cost)) FROM unnest(jobs) j WHERE j.user_id = ANY (ahead)),
-                        (now_at - darkroom.head_starts_given() + 999999) / 1000000);
-        SELECT max(nextval('darkroom.head_start_seq')) INTO reaches FROM generate_series(1, tokens);
+                        (now_at - darkroom.head_starts_given(of_queue) + 999999) / 1000000);
+        SELECT max(nextval(head_starts)) INTO reaches FROM generate_series(1, tokens);
         begins := reaches - tokens * 1000000;
     ELSIF cardinality(jobs) = 1 THEN
         -- the same for one job, as most enter, without the queries over sets
@@ -261,9 +270,11 @@ BEGIN
                 WHERE c.user_id = r.user_id AND c.status = 'pending' AND c.ready
                 ORDER BY c.position DESC, c.id DESC LIMIT greatest(-r.free, 0) FOR UPDATE SKIP LOCKED) s
             WHERE r.free < 0)))
+    -- jobs that have begun come first: positions in several queues say nothing of each other
     SELECT array_agg(n.id) INTO chosen FROM room r CROSS JOIN LATERAL (
         SELECT h.id FROM darkroom.job_queue h WHERE h.user_id = r.user_id AND h.held_by = 'cap'
-        ORDER BY h.position, h.id LIMIT greatest(r.free, 0) FOR UPDATE SKIP LOCKED) n WHERE r.free > 0;
+        ORDER BY h.started_at IS NULL, h.position, h.id LIMIT greatest(r.free, 0) FOR UPDATE SKIP LOCKED) n
+    WHERE r.free > 0;
     IF chosen IS NOT NULL THEN
         -- a job whose type or tier an operator has paused needs no slot
         UPDATE darkroom.job_queue q
@@ -320,7 +331,7 @@ BEGIN
                     FROM job j WHERE j.tag IS NULL AND j.created_at < now() - interval '1 second'),
                 starts AS MATERIALIZED (
                     SELECT u.user_id, greatest(
-                        darkroom.virtual_time(),
+                        darkroom.virtual_time(one.queue),
                         (SELECT t.finish FROM darkroom.turns t WHERE t.queue = one.queue AND t.user_id = u.user_id),
                         (SELECT max(q.position + q.units) FROM darkroom.job_queue q
                          WHERE q.user_id = u.user_id AND q.queue = one.queue AND q.held_by IS DISTINCT FROM 'tag')) AS at
@@ -416,7 +427,7 @@ BEGIN
     RETURN cap IS NULL OR darkroom.slots_taken(of_user) < cap;
 END $$;
 
--- AFTER UPDATE of a queue row that leaves its slot, as for a retry or a pause, or changes its user.
+-- AFTER UPDATE of a queue row that leaves its slot, as for a retry, a pause or another queue, or changes its user.
 CREATE OR REPLACE FUNCTION darkroom.free_slot() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -452,7 +463,7 @@ BEGIN
                   OR (NEW.ready OR NEW.status = 'processing') AND NOT (OLD.ready OR OLD.status = 'processing'))
             EXECUTE FUNCTION darkroom.ask_for_slot()$$),
         ('free_slot', $$AFTER UPDATE ON darkroom.job_queue FOR EACH ROW
-            WHEN ((OLD.ready OR OLD.status = 'processing') AND NEW.held_by IS NULL
+            WHEN ((OLD.ready OR OLD.status = 'processing') AND NEW.held_by IS DISTINCT FROM 'cap'
                   AND (NOT (NEW.ready OR NEW.status = 'processing') OR NEW.user_id <> OLD.user_id))
             EXECUTE FUNCTION darkroom.free_slot()$$),
         ('free_slots', $$AFTER DELETE ON darkroom.job_queue REFERENCING OLD TABLE AS gone

@@ -33,6 +33,7 @@ from models.queue.transitions import (
     HOUSEKEEPING_LOCK_TIMEOUT_MS,
     HOUSEKEEPING_STATEMENT_S,
     Failed,
+    HandedOver,
     JobRef,
     Released,
     Retried,
@@ -311,7 +312,7 @@ async def end_refused(
 def event_of(transition: Transition) -> str:
     """Return the name, in the job's history, of a transition after which the job continues."""
     match transition:
-        case Released():
+        case Released() | HandedOver():
             return "released"
         case Snoozed():
             return "snoozed"

@@ -11,7 +11,8 @@ from models.job_tables.rendering import as_id, locked_row
 from models.job_tables.table import JobTable
 
 _QUEUED: Final = """
-SELECT now() AS now, q.queue, q.job_type, q.tier, q.status, q.stage, q.ready, q.paused_by, q.held_by, q.last_error,
+SELECT now() AS now, q.queue, q.job_type, q.tier, q.status, q.stage,
+       coalesce(q.ready OR q.held_by = 'tag', false) AS ready, q.paused_by, q.held_by, q.last_error,
        q.refused_since, q.refusals, q.suspect_of, q.scheduled_at, q.run_at, q.created_at, q.started_at,
        q.deadline_at,
        w.host, w.pid, w.lease_expires_at > now() AS is_alive,

@@ -109,7 +109,7 @@ COMMENT ON COLUMN darkroom.stage_runs.id IS 'Number of the row, in the order of 
 COMMENT ON COLUMN darkroom.stage_runs.job_type IS 'The job''s type: enhance, blend, generate or modify.';
 COMMENT ON COLUMN darkroom.stage_runs.job_id IS 'The job''s id.';
 COMMENT ON COLUMN darkroom.stage_runs.event IS
-    'claimed, started, finished, failed, released, rescued, fenced (a lost claim wrote nothing), retried or snoozed.';
+    'claimed, started, finished, failed, released, rescued, fenced (a lost claim wrote nothing), retried, snoozed or handed_over (to the queue of the next stage).';
 COMMENT ON COLUMN darkroom.stage_runs.stage IS 'The stage that the event concerns.';
 COMMENT ON COLUMN darkroom.stage_runs.attempt IS 'Number of the attempt, from 1.';
 COMMENT ON COLUMN darkroom.stage_runs.worker_id IS 'Id of the worker process.';

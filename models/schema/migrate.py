@@ -116,7 +116,7 @@ async def upgrade(
             its application checks share tokens itself, and owner on our own.
         models: the models that may be asked, as `pipelines.providers.terms` returns; None keeps the recorded ones.
         fetch_allow_loopback: whether workers may fetch from loopback addresses; None keeps the recorded value.
-        fair_terms: the terms of the fair order to record, as `Settings.fair_terms` returns; others keep their value.
+        fair_terms: terms of queues and their order to record, as `Settings.fair_terms` returns; others keep theirs.
         grant_role: a role to allow submitting, cancelling and polling by our SQL functions.
         grant_read_role: a role to allow polling.
         revoke_role: a role to take back from what an earlier upgrade allowed it, before anything is granted.
@@ -156,7 +156,7 @@ async def upgrade(
                 installation.record(connection, key, terms)
         if fetch_allow_loopback is not None:
             installation.record(connection, "fetch_allow_loopback", fetch_allow_loopback)
-        connection.execute(text("SELECT darkroom.settle_virtual_time()"))
+        connection.execute(text("SELECT darkroom.make_queues(), darkroom.settle_virtual_time()"))
         return result
 
     return await _in_turn(engine_or_url, run)

@@ -31,6 +31,7 @@ from tests.support.builders import (
     make_user,
     money_violations,
     new_id,
+    set_stage_queues,
 )
 from tests.support.forked import FORKS
 from tests.support.patience import HANGS_AFTER_S
@@ -68,6 +69,7 @@ class House:
             "PROVIDER": "local",
             "LOG_LEVEL": "error",
             "DARKROOM_POLL_S": "0.1",
+            "DARKROOM_QUEUES": "default,gpu",
             "SLOW_CALLS": str(self.calls),
             "CRASH_PICTURE": str(self.picture),
         }
@@ -116,6 +118,11 @@ class House:
             'INSERT INTO public.album_images (id, "albumId", "imageId") VALUES ($1, $1, $2)', album_id, row["imageId"]
         )
         return job_id
+
+    async def job_of_two_queues(self) -> str:
+        """Submit a job whose picture is made by workers of another queue."""
+        await set_stage_queues(self.database, GENERATING="gpu")
+        return await self.job()
 
     async def job_whose_answer_is_kept(self) -> str:
         """Submit a job, and stop its worker when the picture is bought and no pixel child is free."""
@@ -248,6 +255,9 @@ SCENARIOS = {
     "overdue": Scenario("end_overdue", House.job, COMPLETED | REFUNDED),
     "cancel": Scenario("cancel", House.job, COMPLETED | {"CANCELLED"}),
     "submit": Scenario("submit", House.user, COMPLETED),
+    "hand over": Scenario(
+        "work", House.job_of_two_queues, COMPLETED, steps("record_checkpoint record_handedover claim")
+    ),
 }
 
 

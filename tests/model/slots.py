@@ -2,7 +2,8 @@
 
 A step is one commit, or the beginning of a transaction that reads what is committed then. `models/queue/fair.sql` is
 the code: `darkroom.admit` deletes rows of freed_slots and locks the user's slots, counts in a later statement, and
-commits what it has chosen.
+commits what it has chosen. A job that is handed over to another queue leaves its slot and asks for one again, as a job
+does that waits for a retry which is due at once.
 """
 
 from collections.abc import Iterator

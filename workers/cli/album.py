@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from config.job_terms import DEFAULT_QUEUE
 from workers.cli.batch_commands import follow_batch, report
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
@@ -49,7 +48,7 @@ def enhance(
     async def work(runtime: Runtime) -> int:
         whole = await whole_id(runtime, "album", album_id)
         pipeline_id = None if pipeline is None else await whole_id(runtime, "pipeline", pipeline)
-        async with OwnWorker(runtime, DEFAULT_QUEUE) as own_worker:
+        async with OwnWorker(runtime) as own_worker:
             batch = await submit_album(
                 runtime, whole, tier and tier.name, pipeline_id=pipeline_id, redo=redo, run_at=run_at
             )

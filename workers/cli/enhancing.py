@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from config.job_terms import DEFAULT_QUEUE
 from models.money.users import User
 from models.queue.pipelines import default_tier
 from models.queue.progress import JobProgress
@@ -90,7 +89,7 @@ class _Enhancing:
                 )  # and again when its turn comes: a hundred needn't be in memory at once
             except OperationError as error:
                 self._refuse(item, str(error))
-        async with OwnWorker(self._runtime, DEFAULT_QUEUE) as own_worker:
+        async with OwnWorker(self._runtime) as own_worker:
             if any(item.reason is None for item in self._items):
                 with ExitStack() as left:
                     left.callback(self._note_left, own_worker)  # the command may end in any way: these jobs are charged

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from config.job_terms import DEFAULT_QUEUE
 from models.queue.submission import Generation
 from workers.cli.batches import Submitted, announce
 from workers.cli.enhancing import read_picture
@@ -63,7 +62,7 @@ async def _run(request: Request, runtime: Runtime) -> int:
     user = await require_user(runtime, request.user, tokens_needed=cost)
     payer = await payer_of(runtime, user)
     announce(1, "picture", request.tier, cost, payer, is_waiting=request.is_waiting)
-    async with OwnWorker(runtime, DEFAULT_QUEUE) as own_worker:
+    async with OwnWorker(runtime) as own_worker:
         has_workers = await own_worker.has_others()
         if request.is_waiting and not has_workers:
             await own_worker.start_if_needed()

@@ -88,7 +88,7 @@ def show(
     return run_with_runtime(work)
 
 
-_RUN: Final = ("at", "event", "stage", "attempt", "duration_ms", "worker_id", "error", "treatments")
+_RUN: Final = ("at", "event", "stage", "attempt", "duration_ms", "worker_id", "error", "treatments", "queue")
 _CALL: Final = (
     *("started_at", "provider", "model", "purpose", "attempt", "outcome", "may_be_paid", "latency_ms", "images"),
     *("cost_usd", "problem"),

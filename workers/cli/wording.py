@@ -82,6 +82,7 @@ _SAYS: Final = {
     "finished": "{stage} finished in {took}",
     "failed": "{stage} failed for good: {error}",
     "released": "{who} let go of it in order; the attempt is given back",
+    "handed_over": "{who} handed it over at {stage} to queue {queue}; the attempt is given back",
     "rescued": "taken from {who}: {error}",
     "fenced": "a write of {who} came too late and changed nothing",
     "retried": "{stage} failed after {took}, to be tried again: {error}",
@@ -94,7 +95,8 @@ def _run(run: StageRun) -> str:
     who = f"worker {run.host} pid {run.pid}" if run.host else f"worker {short_id}"
     took = "no time" if run.duration_ms is None else span(run.duration_ms / 1000)
     says = _SAYS.get(run.event, run.event + " {stage}: {error}")
-    return says.format(who=who, took=took, stage=run.stage or "it", error=run.error or "no reason recorded")
+    error = run.error or "no reason recorded"
+    return says.format(who=who, took=took, stage=run.stage or "it", error=error, queue=run.queue)
 
 
 def _call(fact: ProviderCall | OpenCall) -> str:
@@ -199,7 +201,7 @@ def _place_words(waiting: Waiting, queued: QueuedJob, until_s: float | None, max
                 "only operators' pauses prolong it"
             )
         case "no_worker":
-            text = f"no live worker takes from queue {queued.queue}; start `darkroom worker`"
+            text = f"no live worker takes from queue {queued.queue}; start `darkroom worker --queues {queued.queue}`"
         case "busy":
             text = f"all {queued.lanes} lanes of its queue's workers are busy"
         case "alone":

@@ -15,6 +15,7 @@ from models.queue.counts import count_queues
 from models.queue.fair import FIRST_TURN, forget_turns, watch_slots
 from models.queue.leases import forget_dead_workers
 from models.queue.listening import WAKE_UP_CHANNEL, listen
+from models.queue.queues import empty_old_queues
 from models.queue.refusals import settle_refused_ends
 from models.queue.rescue import end_overdue_jobs, end_refused_jobs, rescue_lost_claims
 from models.queue.sweep import Sweep
@@ -75,6 +76,7 @@ class Scheduler:
             Loop("overdue", 5.0, self.end_overdue),
             Loop("refused", 60.0, self.end_refused),
             Loop("slots", 3.0, self.check_slots),
+            Loop("queues", 5.0, self.empty_old_queues),
             Loop("batches", 1.0, self.finish_batches),
             Loop("turns", 10.0, self.forget_turns),
             Loop("counts", 2.0, self.count_queues),
@@ -108,6 +110,13 @@ class Scheduler:
         self._turn = await self._runtime.database.commit(
             "forget_turns", lambda connection: forget_turns(connection, after)
         )
+
+    async def empty_old_queues(self) -> int:
+        """Move jobs out of queues that no stage has any more; return how many."""
+        moved = await self._runtime.database.commit("empty_old_queues", empty_old_queues)
+        if moved:
+            log.info("jobs_moved", moved=moved)
+        return moved
 
     async def wake_for_waiting_jobs(self) -> set[str]:
         """Let workers claim the jobs whose time has come, and send a wake-up for every queue with jobs to claim."""

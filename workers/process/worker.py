@@ -34,7 +34,7 @@ from pipelines.job_types import JOB_TYPES, import_stages, require_known_stages, 
 from pipelines.settings import Settings, load_settings
 from workers.gate.check import check_providers
 from workers.process.compose import make_broker, open_runtime, require_usable, warn_if_unheard
-from workers.process.fair_terms import warn_of_differing_terms
+from workers.process.fair_terms import warn_of_differing_terms, warn_of_unknown_queues
 from workers.process.lease import LeaseThread
 from workers.process.recycling import Recycling
 from workers.process.runtime import ModeMismatchError, Runtime, make_database
@@ -46,6 +46,7 @@ from workers.running.claim_loop import ClaimLoop
 from workers.running.record import Recorder
 from workers.running.run import StageRunner
 from workers.running.runner import Runner
+from workers.running.stage_queues import StageQueues
 from workers.services.services import embedded_services
 
 log = EventLogger(__name__)
@@ -134,10 +135,12 @@ class WorkerProcess:
         opening = open_runtime(settings, services, installed=installed, database=database)
         runtime = await self._stack.enter_async_context(opening)
         await warn_of_differing_terms(database, settings)
+        await warn_of_unknown_queues(database, settings)
         if database.is_direct_behind_pooler:
             await warn_if_unheard(database)
         tools = await self._stack.enter_async_context(open_tools(settings, runtime.database, pixels))
-        runner = _make_runner(runtime, tools)
+        stage_queues = StageQueues()
+        runner = _make_runner(runtime, tools, stage_queues)
         worker_id = self.worker_id
         claim_loop = ClaimLoop(
             settings,
@@ -148,6 +151,7 @@ class WorkerProcess:
             session_age=lambda: lease.session_age,
             callable_jobs=tools.gate.callable_jobs,
             after_job=self._recycle_if_due,
+            stage_queues=stage_queues,
         )
         tools.gate.when_a_call_ends(claim_loop.call_ended)
         lease.begin(asyncio.get_running_loop(), claim_loop)
@@ -205,7 +209,7 @@ class WorkerProcess:
             self._claim_loop.end_grace(max(0.0, hurried_s + HURRIED_GRACE_S - time.monotonic()))
 
 
-def _make_runner(runtime: Runtime, tools: Tools) -> Runner:
+def _make_runner(runtime: Runtime, tools: Tools, stage_queues: StageQueues) -> Runner:
     settings = runtime.settings
     mask = secret_mask(settings)
     writer = GroupWriter(runtime.database)
@@ -224,6 +228,7 @@ def _make_runner(runtime: Runtime, tools: Tools) -> Runner:
         reuses_results=settings.reuse_results,
         check_job=tools.gate.require_makeable,
         models=tools.models,
+        stage_queues=stage_queues,
     )
     return Runner(stages, Recorder(runtime.database, writer, mask))
 

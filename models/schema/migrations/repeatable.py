@@ -20,6 +20,7 @@ from models.schema.migrations.session import execute_script, names_in_full, sql_
 FILES: Final = (
     "schema/settings.sql",
     "schema/visibility.sql",
+    "queue/queues.sql",
     "queue/pauses.sql",
     "queue/jobs.sql",
     "money/money.sql",

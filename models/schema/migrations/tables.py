@@ -26,6 +26,7 @@ FILES: Final = (
     "schema/run_times.sql",
     "schema/batch_tables.sql",
     "schema/rollup_tables.sql",
+    "schema/stage_queue_tables.sql",
 )
 """Files in the order of the revisions that execute them."""
 

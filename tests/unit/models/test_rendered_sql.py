@@ -11,6 +11,7 @@ from models.schema.migrations.triggers import TRIGGERS_FILE
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 TEMPLATES = (
     *(
+        "queue/queues.sql",
         "queue/fair.sql",
         "queue/entering.sql",
         "queue/adopting.sql",

@@ -12,10 +12,10 @@ from workers.process.fair_terms import differing_terms
 
 
 async def check_fair_terms(database: Database, settings: Settings) -> Check:
-    """Compare caps, weights and the head start of the environment with the recorded ones, which hold."""
+    """Compare caps, weights, head start and queues of stages in the environment with the recorded ones, which hold."""
     differing = await differing_terms(database, settings)
     if not differing:
-        return Check("fair order", "ok", "caps, weights and head start are as recorded")
+        return Check("fair order", "ok", "caps, weights, head start and queues of stages are as recorded")
     message = "; ".join(f"{name}={here}, but {there} is recorded" for name, (here, there) in differing.items())
     return Check("fair order", "warn", message, "run `darkroom db upgrade` with this environment to record it")
 

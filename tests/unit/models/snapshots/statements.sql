@@ -30,7 +30,8 @@ WITH pauses AS MATERIALIZED (
         SELECT f.*, (left((SELECT gen_random_uuid()::text), 24) || lpad(to_hex(f.id), 12, '0'))::uuid AS token
         FROM free f ORDER BY f.position, f.id LIMIT $2),
     advanced AS MATERIALIZED (
-        SELECT darkroom.advance(max(t.position + least(t.units, 1000000)), (SELECT count(*) FROM picked) < 8) FROM taken t
+        SELECT darkroom.advance(max(t.position + least(t.units, 1000000)), (SELECT count(*) FROM picked) < 8, $1)
+        FROM taken t
         HAVING count(*) > 0),
     claimed AS (
         UPDATE darkroom.job_queue q
@@ -114,7 +115,8 @@ WITH pauses AS MATERIALIZED (
         SELECT f.*, (left((SELECT gen_random_uuid()::text), 24) || lpad(to_hex(f.id), 12, '0'))::uuid AS token
         FROM free f ORDER BY f.position, f.id LIMIT $2),
     advanced AS MATERIALIZED (
-        SELECT darkroom.advance(max(t.position + least(t.units, 1000000)), false) FROM taken t
+        SELECT darkroom.advance(max(t.position + least(t.units, 1000000)), false, $1)
+        FROM taken t
         HAVING count(*) > 0),
     claimed AS (
         UPDATE darkroom.job_queue q
