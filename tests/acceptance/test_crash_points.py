@@ -403,7 +403,7 @@ ELSEWHERE = {
     *("log_fenced", "count_use", "release_unknown", "delete_picture", "retry_job", "adopt"),
     *("set_aside", "end_refused", "end_refused_job", "settle_refused"),
     *("end_left_behind", "take_over", "record_take_over", "begin_at", "prolong", "forget_workers"),
-    *("prolong_waiting", "open_call", "close_call"),
+    *("prolong_waiting", "open_call", "close_call", "empty_old_queues"),
 }
 """Passed on no path of these jobs: a pipeline's count, claims that nobody knows, an upload taken back, adoption, what
 the database refuses or another program holds, calls that go alone after their group, deadlines of jobs that wait for a

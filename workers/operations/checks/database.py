@@ -179,6 +179,6 @@ async def check_workers(database: Database) -> Check:
     unserved = await database.run(unserved_queues)
     if not unserved:
         return Check("workers", "ok", found)
-    named = "; ".join(f"none takes from queue {one.queue} ({one.waiting:,} waiting jobs)" for one in unserved)
+    named = "; ".join(f"none takes from queue {one.queue} ({one.waiting:,} waiting)" for one in unserved)
     advice = "; ".join(f"start `darkroom worker --queues {one.queue}`" for one in unserved)
     return Check("workers", "fail" if any(one.waiting for one in unserved) else "warn", f"{found}; {named}", advice)

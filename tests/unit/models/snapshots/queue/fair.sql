@@ -11,11 +11,15 @@
 
 -- Return virtual time in a queue. Each queue has its own, and its own head start.
 CREATE OR REPLACE FUNCTION darkroom.virtual_time(of_queue text DEFAULT 'default') RETURNS bigint LANGUAGE sql VOLATILE
-RETURN coalesce(pg_sequence_last_value(darkroom.sequence_of(of_queue, 'virtual_time_seq')), 1000000000000);
+RETURN coalesce(pg_sequence_last_value(
+    CASE of_queue WHEN 'default' THEN 'darkroom.virtual_time_seq'::regclass
+                  ELSE darkroom.sequence_of(of_queue, 'virtual_time_seq') END), 1000000000000);
 
 -- Return up to where head starts have been given away in a queue.
 CREATE OR REPLACE FUNCTION darkroom.head_starts_given(of_queue text DEFAULT 'default') RETURNS bigint LANGUAGE sql VOLATILE
-RETURN coalesce(pg_sequence_last_value(darkroom.sequence_of(of_queue, 'head_start_seq')), 0);
+RETURN coalesce(pg_sequence_last_value(
+    CASE of_queue WHEN 'default' THEN 'darkroom.head_start_seq'::regclass
+                  ELSE darkroom.sequence_of(of_queue, 'head_start_seq') END), 0);
 
 -- Return the head start of users with priority, in millionths of a token.
 CREATE OR REPLACE FUNCTION darkroom.head_start() RETURNS bigint LANGUAGE sql STABLE
