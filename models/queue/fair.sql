@@ -82,17 +82,24 @@ END $$;
 CREATE OR REPLACE FUNCTION darkroom.fair_cost(tier text, cost integer) RETURNS bigint LANGUAGE sql IMMUTABLE
 RETURN least(greatest(coalesce(cost, CASE tier WHEN 'TIER_2K' THEN 2 WHEN 'TIER_4K' THEN 5 END, 1), 1), 10000)::bigint;
 
--- Return the users who have priority: an active subscription to a plan with priority. An application may lack these
--- tables or columns; then nobody has.
+-- Return whether the application has subscriptions, and plans with priority. The first condition is looked up anew each
+-- time, since a table may be made later.
+CREATE OR REPLACE FUNCTION darkroom.has_subscriptions() RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF to_regclass('public.subscriptions') IS NULL OR to_regclass('public.subscription_plans') IS NULL THEN
+        RETURN false;
+    END IF;
+    RETURN darkroom.missing_column('public.subscriptions'::regclass, '"userId", "stripePriceId", status') IS NULL
+       AND darkroom.missing_column('public.subscription_plans'::regclass, '"stripePriceId", priority') IS NULL;
+END $$;
+
+-- Return the users who have priority: an active subscription to a plan with priority. Without such tables nobody has.
 CREATE OR REPLACE FUNCTION darkroom.users_with_priority(users text[]) RETURNS text[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF to_regclass('public.subscriptions') IS NULL OR to_regclass('public.subscription_plans') IS NULL THEN
-        RETURN '{}';
-    END IF;
-    IF darkroom.missing_column('public.subscriptions'::regclass, '"userId", "stripePriceId", status') IS NOT NULL
-            OR darkroom.missing_column('public.subscription_plans'::regclass, '"stripePriceId", priority') IS NOT NULL THEN
+    IF NOT darkroom.has_subscriptions() THEN
         RETURN '{}';
     END IF;
     RETURN ARRAY(SELECT s."userId"::text FROM public.subscriptions s
@@ -122,8 +129,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    users text[] := CASE WHEN cardinality(jobs) = 1 THEN ARRAY[jobs[1].user_id]
-                         ELSE ARRAY(SELECT DISTINCT j.user_id FROM unnest(jobs) j ORDER BY j.user_id) END;
+    users text[] := ARRAY(SELECT DISTINCT j.user_id FROM unnest(jobs) j ORDER BY j.user_id);
     weights jsonb := coalesce(terms -> 'weights', {{weights}});
     tiers jsonb := darkroom.tiers_of(users);
     now_at bigint := darkroom.virtual_time(of_queue);
@@ -133,8 +139,6 @@ DECLARE
     tokens bigint;  -- how many tokens of their jobs get a head start
     begins bigint;  -- where their head start begins
     reaches bigint;  -- and up to where it reaches
-    tag bigint;
-    unit bigint;
 BEGIN
     IF most_ahead > 0 THEN
         ahead := darkroom.users_with_priority(users);
@@ -150,23 +154,6 @@ BEGIN
                         (now_at - darkroom.head_starts_given(of_queue) + 999999) / 1000000);
         SELECT max(nextval(head_starts)) INTO reaches FROM generate_series(1, tokens);
         begins := reaches - tokens * 1000000;
-    ELSIF cardinality(jobs) = 1 THEN
-        -- the same for one job, as most enter, without the queries over sets
-        unit := darkroom.fair_cost(jobs[1].tier, jobs[1].cost) * 1000000
-            / coalesce((weights ->> coalesce(tiers ->> users[1], 'FREE'))::bigint, 1);
-        UPDATE darkroom.turns t SET finish = greatest(t.finish, now_at) + unit
-        WHERE t.ctid = (SELECT l.ctid FROM darkroom.turns l WHERE l.queue = of_queue AND l.user_id = users[1]
-                        FOR NO KEY UPDATE SKIP LOCKED)
-        RETURNING t.finish - unit INTO tag;
-        IF NOT FOUND THEN
-            -- not tried where the row is there: an INSERT would wait for a transaction that has changed it
-            INSERT INTO darkroom.turns (queue, user_id, finish) SELECT of_queue, users[1], now_at + unit
-            WHERE NOT EXISTS (SELECT FROM darkroom.turns t WHERE t.queue = of_queue AND t.user_id = users[1])
-            ON CONFLICT DO NOTHING RETURNING now_at INTO tag;
-        END IF;
-        tags := ARRAY[tag];
-        units := ARRAY[unit];
-        RETURN;
     END IF;
     WITH job AS MATERIALIZED (
             SELECT j.ordinality AS n, j.user_id, darkroom.fair_cost(j.tier, j.cost) * 1000000 AS work,
@@ -211,6 +198,48 @@ BEGIN
     SELECT array_agg(CASE WHEN s.user_id IS NOT NULL THEN t.tag END ORDER BY j.n), array_agg(j.units ORDER BY j.n)
     INTO tags, units
     FROM job j LEFT JOIN tagged t ON t.n = j.n LEFT JOIN settled s ON s.user_id = j.user_id;
+END $$;
+
+-- Return the same for one job, as most enter: by two small statements instead of queries over sets. Only enqueue calls this,
+-- whose search path holds here: to set one takes as long as a statement.
+CREATE OR REPLACE FUNCTION darkroom.tag_job(of_queue text, job darkroom.entering, terms jsonb,
+                                            OUT tag bigint, OUT unit bigint)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    now_at bigint := darkroom.virtual_time(of_queue);
+    of_tier text;
+    has_priority boolean;
+    set_of_one record;
+BEGIN
+    IF darkroom.missing_column('public.user_token_balances'::regclass, '"userId", tier') IS NULL
+            AND darkroom.has_subscriptions() THEN
+        SELECT (SELECT b.tier::text FROM public.user_token_balances b WHERE b."userId" = job.user_id),
+               EXISTS (SELECT FROM public.subscriptions s
+                       WHERE s."userId" = job.user_id AND s.status::text IN ('ACTIVE', 'TRIALING')
+                         AND (SELECT bool_or(p.priority) FROM public.subscription_plans p
+                              WHERE p."stripePriceId" = s."stripePriceId"))
+        INTO of_tier, has_priority;
+    ELSE
+        of_tier := darkroom.tiers_of(ARRAY[job.user_id]) ->> job.user_id;
+    END IF;
+    IF has_priority THEN
+        SELECT t.tags[1] AS tag, t.units[1] AS unit INTO set_of_one FROM darkroom.tag_jobs(of_queue, ARRAY[job], terms) t;
+        tag := set_of_one.tag;
+        unit := set_of_one.unit;
+        RETURN;
+    END IF;
+    unit := darkroom.fair_cost(job.tier, job.cost) * 1000000
+        / coalesce((coalesce(terms -> 'weights', {{weights}}) ->> coalesce(of_tier, 'FREE'))::bigint, 1);
+    UPDATE darkroom.turns t SET finish = greatest(t.finish, now_at) + unit
+    WHERE t.ctid = (SELECT l.ctid FROM darkroom.turns l WHERE l.queue = of_queue AND l.user_id = job.user_id
+                    FOR NO KEY UPDATE SKIP LOCKED)
+    RETURNING t.finish - unit INTO tag;
+    IF NOT FOUND THEN
+        -- not tried where the row is there: an INSERT would wait for a transaction that has changed it
+        INSERT INTO darkroom.turns (queue, user_id, finish) SELECT of_queue, job.user_id, now_at + unit
+        WHERE NOT EXISTS (SELECT FROM darkroom.turns t WHERE t.queue = of_queue AND t.user_id = job.user_id)
+        ON CONFLICT DO NOTHING RETURNING now_at INTO tag;
+    END IF;
 END $$;
 
 -- Return whether jobs need a slot to be claimed.

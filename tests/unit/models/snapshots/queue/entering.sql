@@ -94,6 +94,9 @@ DECLARE
     begins_at timestamptz := CASE WHEN coalesce(current_setting('darkroom.run_at', true), '') <> ''
                                   THEN darkroom.begins_at() END;
     of_batch uuid := nullif(current_setting('darkroom.batch_id', true), '')::uuid;  -- set by darkroom.enter_batch
+    job darkroom.entering;
+    tagged record;
+    pause text;
     ids text[];
     later text[] := '{}';  -- jobs that wait for a time, or for their producer, by a column of their own
     entered integer;
@@ -113,7 +116,10 @@ BEGIN
     END IF;
     now_at := darkroom.virtual_time(of_queue);
     IF current_setting('transaction_isolation') = 'read committed' AND begins_at IS NULL THEN
-        IF cardinality(later) = 0 THEN
+        IF cardinality(later) = 0 AND cardinality(jobs) = 1 THEN
+            job := jobs[1];
+            tagged := darkroom.tag_job(of_queue, job, terms);
+        ELSIF cardinality(later) = 0 THEN
             SELECT t.tags, t.units INTO tags, units FROM darkroom.tag_jobs(of_queue, jobs, terms) t;
         ELSIF cardinality(later) < cardinality(jobs) THEN
             -- the jobs that are due at once get their tags; the place of any other has none
@@ -128,20 +134,31 @@ BEGIN
                 FROM unnest(jobs) WITH ORDINALITY e WHERE e.job_id <> ALL (later) ORDER BY e.ordinality), terms) t;
         END IF;
     END IF;
-    INSERT INTO darkroom.job_queue
-        (job_type, job_id, user_id, tier, queue, stage, position, units, max_attempts, created_at, ready, paused_by,
-         held_by, status, scheduled_at, run_at, batch_id)
-    SELECT j.job_type, j.job_id, j.user_id, j.tier, of_queue, j.stage, coalesce(j.tag, now_at),
-           CASE WHEN j.tag IS NULL THEN darkroom.fair_cost(j.tier, j.cost) * 1000000 ELSE j.units END,
-           j.max_attempts, j.created_at, p.pause IS NULL AND j.tag IS NOT NULL AND NOT needs_slot, p.pause,
-           CASE WHEN j.tag IS NULL THEN 'tag' WHEN p.pause IS NULL AND needs_slot THEN 'cap' END,
-           CASE WHEN begins_at IS NULL THEN 'pending' ELSE 'retrying' END, coalesce(begins_at, now()), begins_at, of_batch
-    FROM unnest(jobs, tags, units) WITH ORDINALITY
-        j (job_type, job_id, user_id, tier, cost, stage, max_attempts, created_at, tag, units, ordinality)
-    CROSS JOIN LATERAL ( -- a paused job without a tag gets one nevertheless, and its pause with it
-        SELECT CASE WHEN j.tag IS NOT NULL THEN darkroom.pause_of(j.job_type, j.tier, pauses) END AS pause) p
-    ORDER BY j.ordinality
-    ON CONFLICT (job_type, job_id) DO NOTHING;
+    IF job.job_id IS NOT NULL THEN  -- one job, without a query over sets
+        pause := CASE WHEN tagged.tag IS NOT NULL THEN darkroom.pause_of(job.job_type, job.tier, pauses) END;
+        INSERT INTO darkroom.job_queue
+            (job_type, job_id, user_id, tier, queue, stage, position, units, max_attempts, created_at, ready, paused_by,
+             held_by, batch_id)
+        VALUES (job.job_type, job.job_id, job.user_id, job.tier, of_queue, job.stage, coalesce(tagged.tag, now_at),
+                CASE WHEN tagged.tag IS NULL THEN darkroom.fair_cost(job.tier, job.cost) * 1000000 ELSE tagged.unit END,
+                job.max_attempts, job.created_at, pause IS NULL AND tagged.tag IS NOT NULL AND NOT needs_slot, pause,
+                CASE WHEN tagged.tag IS NULL THEN 'tag' WHEN pause IS NULL AND needs_slot THEN 'cap' END, of_batch)
+        ON CONFLICT (job_type, job_id) DO NOTHING;
+    ELSE
+        INSERT INTO darkroom.job_queue
+            (job_type, job_id, user_id, tier, queue, stage, position, units, max_attempts, created_at, ready, paused_by,
+             held_by, status, scheduled_at, run_at, batch_id)
+        SELECT j.job_type, j.job_id, j.user_id, j.tier, of_queue, j.stage, coalesce(j.tag, now_at),
+               CASE WHEN j.tag IS NULL THEN darkroom.fair_cost(j.tier, j.cost) * 1000000 ELSE j.units END,
+               j.max_attempts, j.created_at, p.pause IS NULL AND j.tag IS NOT NULL AND NOT needs_slot, p.pause,
+               CASE WHEN j.tag IS NULL THEN 'tag' WHEN p.pause IS NULL AND needs_slot THEN 'cap' END,
+               CASE WHEN begins_at IS NULL THEN 'pending' ELSE 'retrying' END, coalesce(begins_at, now()), begins_at, of_batch
+        FROM unnest(jobs, tags, units)
+            j (job_type, job_id, user_id, tier, cost, stage, max_attempts, created_at, tag, units)
+        CROSS JOIN LATERAL ( -- a paused job without a tag gets one nevertheless, and its pause with it
+            SELECT CASE WHEN j.tag IS NOT NULL THEN darkroom.pause_of(j.job_type, j.tier, pauses) END AS pause) p
+        ON CONFLICT (job_type, job_id) DO NOTHING;
+    END IF;
     GET DIAGNOSTICS entered = ROW_COUNT;
     IF needs_slot AND begins_at IS NULL THEN
         INSERT INTO darkroom.freed_slots (user_id) SELECT DISTINCT j.user_id FROM unnest(jobs) j;
