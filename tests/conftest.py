@@ -17,6 +17,7 @@ from config.postgres_url import parse_postgres_url
 from config.tiers import PRICES_TOKENS
 from models.database import Database
 from models.schema.migrate import upgrade
+from tests.support.brokers import broker_server, rabbitmq  # noqa: F401 - fixtures, found by their names
 from workers.services.instance import EmbeddedInstance
 
 FAST_AND_LOSABLE = {

@@ -36,12 +36,13 @@ from workers.gate.check import check_providers
 from workers.process.compose import make_broker, open_runtime, require_usable, warn_if_unheard
 from workers.process.fair_terms import warn_of_differing_terms, warn_of_unknown_queues
 from workers.process.lease import LeaseThread
+from workers.process.receiving import Lanes
 from workers.process.recycling import Recycling
 from workers.process.runtime import ModeMismatchError, Runtime, make_database
 from workers.process.supervised import supervised
 from workers.process.supervisor import KILL_AFTER_S, READY_FD, REFUSED_EXIT_CODE
 from workers.process.tools import Tools, make_pixels, open_tools
-from workers.process.wake_up import Lanes, declare_wake_ups
+from workers.process.wake_up import declare_wake_ups
 from workers.running.claim_loop import ClaimLoop
 from workers.running.record import Recorder
 from workers.running.run import StageRunner

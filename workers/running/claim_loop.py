@@ -25,8 +25,8 @@ from models.queue.suspects import Suspect, claim_suspect, due_suspects
 from pipelines.job_types import stage_deadlines
 from pipelines.settings import Settings
 from workers.entry_rate import DENSE_LOOK_S, EntryRate
+from workers.process.receiving import Lanes
 from workers.process.session_age import SessionAge
-from workers.process.wake_up import Lanes
 from workers.running.job import Ending, RunningJob, Tally
 from workers.running.stage_queues import StageQueues
 

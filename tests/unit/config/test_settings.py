@@ -106,6 +106,7 @@ def test_settings_text_becomes_the_value(name: str, text: str, field: str, value
         ({**EXTERNAL, "BROKER_URL": "kafka://h"}, ["BROKER_URL", "amqp://"]),
         ({**EXTERNAL, "DATABASE_URL": "mysql://u:hunter2hunter2@h/d"}, ["DATABASE_URL", "postgresql://"]),
         ({**EXTERNAL, "REDIS_URL": ""}, ["DATABASE_URL is set", "REDIS_URL is not"]),
+        ({**EXTERNAL, "REDIS_URL": "", "BROKER_URL": "kafka://h"}, ["BROKER_URL", "amqp://"]),
         ({"REDIS_URL": "redis://h"}, ["REDIS_URL is set", "DATABASE_URL is not"]),
         ({**EXTERNAL, "PROVIDER": ""}, ["PROVIDER", "GEMINI_API_KEY"]),
         ({"PROVIDER": "gemnii"}, ["PROVIDER='gemnii'", "no provider gemnii", "did you mean gemini?"]),
@@ -167,3 +168,9 @@ def test_env_example_with_every_line_uncommented_is_the_default() -> None:
 
     assert environ.keys() == {variable_name(name) for name in Settings.model_fields}
     assert load_settings(environ).model_dump() == Settings().model_dump()
+
+
+def test_rabbitmq_as_the_broker_needs_no_redis() -> None:
+    settings = load_settings(EXTERNAL | {"REDIS_URL": "", "BROKER_URL": "amqp://h"})
+
+    assert (settings.redis_url, settings.broker_url) == (None, "amqp://h")
