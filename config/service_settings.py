@@ -72,8 +72,8 @@ class ServiceSettings(SettingGroup):
     def _no_embedded_half(self) -> Self:
         if self.database_url and not (self.redis_url or self.broker_url):
             raise ValueError(
-                "DATABASE_URL is set but REDIS_URL is not, nor BROKER_URL; set one of them, or none of the three for the "
-                "embedded services"
+                "DATABASE_URL is set but REDIS_URL is not, nor BROKER_URL; set one of them, or none of the three "
+                "for the embedded services"
             )
         if self.redis_url and not self.database_url:
             raise ValueError("REDIS_URL is set but DATABASE_URL is not; set both, or neither for the embedded services")
