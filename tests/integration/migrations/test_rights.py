@@ -43,7 +43,7 @@ def url_of(database_url, role):
     ("granted", "lacks"),
     [
         (APPLICATION, "USAGE on schema darkroom:"),
-        (SCHEMA, "DELETE on darkroom.artifacts,"),
+        (SCHEMA, "DELETE on darkroom.album_batches,"),
         (TABLES, "EXECUTE on darkroom."),
         (EVERYTHING + "REVOKE UPDATE ON darkroom.workers FROM {role}", "UPDATE on darkroom.workers:"),
         (EVERYTHING + "REVOKE UPDATE ON public.image_enhancement_jobs FROM {role}", "UPDATE on public.image_enh"),
