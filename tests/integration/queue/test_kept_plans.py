@@ -170,8 +170,8 @@ def scans(plan):
 
 
 def is_probe(node):
-    """Return whether a node reads the first name of the few pauses that rows wait for."""
-    return (node["Node Type"], node.get("Index Name")) == ("Index Only Scan", "job_queue_paused_idx")
+    """Return whether a node reads the first pause, or asks whether any row waits for a position or a slot."""
+    return node.get("Index Name") in {"job_queue_paused_idx", "job_queue_asking_idx", "freed_slots_pkey"}
 
 
 async def kept_plan(connection, name, values):
