@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.support.rabbit import RabbitServer, needs_rabbitmq
+from tests.support.rabbit import MISSING, SERVER, RabbitServer, needs_rabbitmq
 from workers.process.rabbitmq import QUEUE_SUFFIX
 from workers.services.instance import EmbeddedInstance
 
@@ -51,6 +51,16 @@ def rabbitmq() -> Iterator[RabbitServer]:
             yield server
         finally:
             server.close()
+
+
+@pytest.fixture
+def fleet_broker_url(request: pytest.FixtureRequest, services: EmbeddedInstance) -> str:
+    """The URL of the broker that wakes a test's fleet: Redis, unless pytest was called with --broker."""
+    if request.config.getoption("--broker") == "redis":
+        return services.redis_url
+    if SERVER is None:
+        pytest.skip(MISSING)
+    return str(request.getfixturevalue("rabbitmq").url)
 
 
 @pytest.fixture(params=BROKERS)

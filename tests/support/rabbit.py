@@ -21,9 +21,9 @@ SERVER = shutil.which("rabbitmq-server", path="/usr/lib/rabbitmq/bin:/usr/local/
 EPMD = shutil.which("epmd")
 """Erlang's list of nodes. RabbitMQ would start one that outlives it, so each of ours gets one of its own."""
 
-needs_rabbitmq = pytest.mark.skipif(
-    SERVER is None or EPMD is None, reason="RabbitMQ isn't installed here: apt-get install rabbitmq-server"
-)
+MISSING = "RabbitMQ isn't installed here: apt-get install rabbitmq-server"
+
+needs_rabbitmq = pytest.mark.skipif(SERVER is None or EPMD is None, reason=MISSING)
 
 SETTINGS = """
 listeners.tcp.1 = 127.0.0.1:{port}

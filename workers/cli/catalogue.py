@@ -371,6 +371,9 @@ COMMANDS: Final[Sections] = {
             ("darkroom worker --processes 4", "darkroom worker --drain"),
         ),
         Command("scheduler", "Run a scheduler.", "workers.cli.processes:scheduler", ("darkroom scheduler",)),
+        Command(
+            "plan", "Plan for a load.", "workers.cli.planning:plan", ("darkroom plan --jobs-per-day 9000 --tier 2k",)
+        ),
         _SCHEDULE,
     ),
     "Installation": (
