@@ -6,6 +6,9 @@ from typing import Final
 DEFAULT_QUEUE: Final = "default"
 """The queue of all stages for which DARKROOM_STAGE_QUEUES names no other one."""
 
+STAGES: Final = ("ANALYZING", "CROPPING", "PROMPTING", "GENERATING")
+"""The stages of all job types in their order: a type has some of them, the last one always."""
+
 MAX_PROMPT_CHARS: Final = 8_000
 
 MAX_ID_CHARS: Final = 200

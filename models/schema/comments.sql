@@ -533,3 +533,16 @@ COMMENT ON SEQUENCE darkroom.webhook_deliveries_id_seq IS 'Reserved: no release 
 COMMENT ON TYPE darkroom.entering IS 'A job that enters the queue, as trigger functions pass it to each other.';
 COMMENT ON TYPE darkroom.change IS
     'A change of a job, as trigger functions pass it to each other: its new status, or DELETED.';
+
+COMMENT ON TABLE darkroom.estimates IS
+    'Estimates that the periodic task check-estimates made of some jobs'' ends, and their errors, from which ranges of later estimates are made; kept for two days.';
+COMMENT ON COLUMN darkroom.estimates.job_type IS 'The job''s type.';
+COMMENT ON COLUMN darkroom.estimates.job_id IS 'The job''s id in its job table.';
+COMMENT ON COLUMN darkroom.estimates.queue IS 'The queue in which it was.';
+COMMENT ON COLUMN darkroom.estimates.is_running IS 'Whether the job ran at that time, or else waited.';
+COMMENT ON COLUMN darkroom.estimates.at IS 'When the estimate was made.';
+COMMENT ON COLUMN darkroom.estimates.median_s IS 'The estimated seconds until the job''s end: half of such jobs should be over by then.';
+COMMENT ON COLUMN darkroom.estimates.spread IS 'The estimated standard deviation of the logarithm of those seconds.';
+COMMENT ON COLUMN darkroom.estimates.ended_at IS 'When the job was over; NULL while it isn''t, or as long as nobody has looked.';
+COMMENT ON COLUMN darkroom.estimates.score IS
+    'ln(seconds that it took / median_s) / spread; NULL while it isn''t over, and where a cancellation or a pause by an operator came between.';

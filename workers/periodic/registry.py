@@ -6,6 +6,7 @@ from pipelines.settings import Settings
 from workers.periodic.task import Task
 from workers.periodic.tasks import (
     audit_ledger,
+    check_estimates,
     collect_orphans,
     expire_vouchers,
     prune_records,
@@ -23,6 +24,7 @@ TASKS: Final = (
     audit_ledger.TASK,
     roll_up_usage.TASK,
     roll_up_jobs.TASK,
+    check_estimates.TASK,
 )
 """Tasks with one schedule each; retention adds one for each of its policies."""
 

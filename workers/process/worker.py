@@ -28,11 +28,13 @@ from typing_extensions import override
 
 from config.log import configure_logging, log_uncaught, name_process, secret_mask
 from config.logger import EventLogger
+from models.gate.recorded_rules import record_provider_rules
 from models.queue.groups import GroupWriter
 from models.schema.migrations.errors import MigrationError
 from pipelines.job_types import JOB_TYPES, import_stages, require_known_stages, stage_deadlines
 from pipelines.settings import Settings, load_settings
 from workers.gate.check import check_providers
+from workers.gate.rules import recorded_providers
 from workers.process.compose import make_broker, open_runtime, require_usable, warn_if_unheard
 from workers.process.fair_terms import warn_of_differing_terms, warn_of_unknown_queues
 from workers.process.lease import LeaseThread
@@ -137,6 +139,8 @@ class WorkerProcess:
         runtime = await self._stack.enter_async_context(opening)
         await warn_of_differing_terms(database, settings)
         await warn_of_unknown_queues(database, settings)
+        providers = recorded_providers(settings)
+        await database.run(lambda connection: record_provider_rules(connection, providers))
         if database.is_direct_behind_pooler:
             await warn_if_unheard(database)
         tools = await self._stack.enter_async_context(open_tools(settings, runtime.database, pixels))

@@ -30,12 +30,12 @@ PRODUCERS: Final = Rights(
     "grant_to",
     (
         *("submit_enhancement", "submit_generation", "submit_album", "cancel_job", "cancel_batch", "job_status"),
-        *("batch_progress", "regenerate"),
+        *("job_progress", "batch_progress", "regenerate"),
     ),
 )
 """The rights that `--grant` gives."""
 
-READERS: Final = Rights("granted_readers", "grant_read_to", ("job_status", "batch_progress"))
+READERS: Final = Rights("granted_readers", "grant_read_to", ("job_status", "job_progress", "batch_progress"))
 """The rights that `--grant-read` gives."""
 
 #  0 is PUBLIC. Functions are matched by name, because one with another signature replaces one that is dropped.

@@ -27,6 +27,7 @@ FILES: Final = (
     "schema/batch_tables.sql",
     "schema/rollup_tables.sql",
     "schema/stage_queue_tables.sql",
+    "schema/progress_tables.sql",
 )
 """Files in the order of the revisions that execute them."""
 

@@ -35,7 +35,8 @@ TEMPLATES = (
         "money/regeneration.sql",
         "schema/settings.sql",
     ),
-    *("queue/inputs.sql", "money/subscriptions.sql", "periodic/upkeep.sql"),
+    *("queue/inputs.sql", "money/subscriptions.sql", "periodic/upkeep.sql", "queue/progress.sql"),
+    "queue/stage_times.sql",
 )
 
 
