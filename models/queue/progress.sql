@@ -1,6 +1,7 @@
 -- How far a job is: its place under the fair order, and an estimate of its end, for whoever polls.
 --
--- No call reads more than 10,001 rows of the queue: those before the job, and of the running ones as many as are left.
+-- Beside the job's own, no call reads more than 10,001 rows of the queue: those before it, and of the running ones as many
+-- as that leaves.
 
 -- Return how many seconds the stages of a type and tier take from a stage on, their variance, how long the stages before it
 -- take, and whether nothing of the type has run lately, so that ten seconds a stage are assumed.
