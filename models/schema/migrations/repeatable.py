@@ -38,7 +38,7 @@ FILES: Final = (
     "gate/limits.sql",
     "gate/calls.sql",
     "gate/ends.sql",
-    "queue/stage_times.sql",
+    "periodic/rollups.sql",
     "queue/eta.sql",
     "periodic/estimates.sql",
     "queue/progress.sql",
@@ -46,7 +46,6 @@ FILES: Final = (
     "money/regeneration.sql",
     "money/subscriptions.sql",
     "periodic/upkeep.sql",
-    "periodic/rollups.sql",
     "schema/grants.sql",
 )
 """Files in the order of creation, because functions in SQL, and views, need the objects that they name."""

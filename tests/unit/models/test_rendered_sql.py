@@ -36,7 +36,6 @@ TEMPLATES = (
         "schema/settings.sql",
     ),
     *("queue/inputs.sql", "money/subscriptions.sql", "periodic/upkeep.sql", "queue/progress.sql"),
-    "queue/stage_times.sql",
 )
 
 

@@ -23,6 +23,11 @@ SET search_path = pg_catalog, pg_temp AS $$
         FROM unnest(t.counts) WITH ORDINALITY c (runs, n)) v
 $$;
 
+-- Return how many jobs a second have ended in the last hour.
+CREATE OR REPLACE FUNCTION darkroom.jobs_per_s() RETURNS float8 LANGUAGE sql STABLE
+RETURN (SELECT coalesce(sum(m.jobs), 0) / 3600.0 FROM darkroom.job_minutes m
+        WHERE m.minute >= date_trunc('minute', now() - interval '1 hour'));
+
 -- Return what an estimate of a waiting job depends on: the facts of darkroom.estimate, and for people `before` (how many
 -- jobs come before it), `is_cut` (whether they are more than 10,000), `lanes`, `workers`, `cap` and `is_guess`.
 CREATE OR REPLACE FUNCTION darkroom.facts_of_wait(q darkroom.job_queue) RETURNS jsonb
@@ -104,7 +109,7 @@ BEGIN
                     'per_s', (SELECT j.per_s FROM darkroom.jobs_per_s() j (per_s)),
                     'held', coalesce((SELECT jsonb_agg(jsonb_build_array(coalesce(s.slots, s.held), s.held, s.users))
                                       FROM slots s), '[]'),
-                    'newcomers', CASE WHEN q.position > darkroom.virtual_time() THEN coalesce((
+                    'newcomers', CASE WHEN q.position > darkroom.virtual_time(q.queue) THEN coalesce((
                         SELECT jsonb_agg(b.waited) FROM begun b
                         WHERE b.user_id <> q.user_id AND b.user_id NOT IN (SELECT u.user_id FROM users u)), '[]')
                         ELSE '[]' END) ELSE '{}' END AS pool
