@@ -64,8 +64,10 @@ def is_in_order(row):
 
 @pytest.fixture
 async def history(database):
-    """Runs of all stages of enhancements, each of about a second."""
+    """Runs of all stages of enhancements, each of about a second, in the roll-ups."""
     await database.fetch(STAGE_RUN, list(STAGES))
+    while not await database.fetchval("SELECT is_done FROM darkroom.roll_up_stage_runs(1000)"):
+        pass
 
 
 def test_stages_that_estimates_know_are_those_of_the_registry():

@@ -139,7 +139,7 @@ def test_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> Non
         ("jo", ["jobs"]),
         ("jobs l", ["list"]),
         ("jobs list --sta", ["--status"]),
-        ("p", ["pipelines"]),
+        ("pi", ["pipelines"]),
         ("jobs frob", []),
     ],
 )
