@@ -38,10 +38,11 @@ def enhance(
     no_wait: NoWait = False,
     as_json: Json = False,
 ) -> int:
-    """Enhance the pictures of an album that aren't done or under way at a tier, and wait for them.
+    """Enhance the pictures of an album that aren't done at a tier, and wait for them.
 
-    All of them are submitted and paid by the album's user, or none. Pictures whose jobs failed are taken again. Workers
-    that run already do the jobs. If no worker runs, the command starts one, which ends with the command.
+    Those that are under way at that tier are left out, too. All others are submitted and paid by the album's user,
+    or none. Pictures whose jobs failed are taken again. Workers that run already do the jobs. If no worker runs, the
+    command starts one, which ends with the command.
     """
     run_at = None if at is None else coming_time(at)
 

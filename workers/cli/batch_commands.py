@@ -92,7 +92,7 @@ def watch(batch_id: BatchId, *, as_json: Json = False) -> int:
 
 
 def cancel(batch_id: BatchId, reason: Reason = None, *, as_json: Json = False) -> int:
-    """Cancel the unfinished jobs of a batch, which refunds them."""
+    """Cancel the unfinished jobs of a batch. That refunds them."""
 
     async def work(runtime: Runtime) -> int:
         batch = await find_batch(runtime, batch_id)
@@ -105,9 +105,9 @@ def cancel(batch_id: BatchId, reason: Reason = None, *, as_json: Json = False) -
 
 
 def retry(batch_id: BatchId, reason: Reason = None, *, as_json: Json = False) -> int:
-    """Submit the jobs of a batch that ended without success again, as a new batch.
+    """Submit the jobs of a batch that ended without success again.
 
-    All of them are submitted and charged, or none. Pictures that are done or under way again are left out.
+    They are a new batch. All of them are submitted and charged, or none. Pictures that are done or under way again are left out.
     """
 
     async def work(runtime: Runtime) -> int:

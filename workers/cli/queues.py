@@ -152,9 +152,10 @@ _TermsText = Annotated[
 
 
 def caps(terms: _TermsText = None, reason: Reason = None, *, as_json: Json = False) -> int:
-    """Set how many jobs of a user may run at once; `none` lifts all caps.
+    """Set or show how many jobs of a user may run at once.
 
-    Tiers that aren't named have no cap. Running jobs go on. Waiting jobs obey it within five seconds.
+    `none` lifts all caps. Tiers that aren't named have no cap. Running jobs go on. Waiting jobs obey it within five
+    seconds.
     """
     changes: dict[Term, Any] = {}
     if terms is not None:
@@ -172,9 +173,9 @@ def weights(
     *,
     as_json: Json = False,
 ) -> int:
-    """Set the shares of users who wait at the same time; tiers that aren't named get their default.
+    """Set or show the shares of users who wait at the same time.
 
-    They hold for jobs that are submitted from then on.
+    Tiers that aren't named get their default. Shares hold for jobs that are submitted from then on.
     """
     changes: dict[Term, Any] = {}
     if terms is not None:
