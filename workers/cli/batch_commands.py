@@ -107,7 +107,8 @@ def cancel(batch_id: BatchId, reason: Reason = None, *, as_json: Json = False) -
 def retry(batch_id: BatchId, reason: Reason = None, *, as_json: Json = False) -> int:
     """Submit the jobs of a batch that ended without success again.
 
-    They are a new batch. All of them are submitted and charged, or none. Pictures that are done or under way again are left out.
+    They are a new batch. All of them are submitted and charged, or none. Pictures that are done or under way again are
+    left out.
     """
 
     async def work(runtime: Runtime) -> int:
