@@ -284,6 +284,19 @@ async def test_producer_that_holds_its_users_turn_keeps_nobody_waiting(database,
     assert len(await drain.take(5)) == 1
 
 
+@pytest.mark.parametrize("jobs", [1, 2], ids=["one job", "a set of jobs"])
+async def test_producer_that_makes_its_users_first_turn_keeps_nobody_waiting(database, drain, foreign, jobs):
+    user = await new_user(database)
+    async with foreign.transaction():
+        await foreign.execute(INSERT, [new_id("j")], [user.image], [user.id], ["FREE"], [0])
+
+        await submit(database, [user] * jobs)
+
+        await database.fetch("UPDATE darkroom.job_queue SET created_at = created_at - interval '2 s'")
+        assert len(await drain.take(5)) == jobs
+    assert len(await drain.take(5)) == 1
+
+
 async def test_jobs_that_pass_their_users_open_transaction_take_turns_with_everybody_else(database, drain, foreign):
     heavy, light = await new_user(database), await new_user(database)
     await submit(database, [heavy])

@@ -120,6 +120,12 @@ BEGIN
                      WHERE b."userId" = ANY (users)), '{}');
 END $$;
 
+-- Return whether this transaction may make a user's first turn: an INSERT would wait for another one that has made it and
+-- isn't committed, and two that make those of two users would deadlock. Locks are a thousand for all users, as in
+-- lock_slots.
+CREATE OR REPLACE FUNCTION darkroom.may_make_turn(of_user text) RETURNS boolean LANGUAGE sql VOLATILE
+RETURN pg_try_advisory_xact_lock('darkroom.turns'::regclass::oid::integer, (hashtext(of_user) & 1023) + 1);
+
 -- Return the start tags of jobs that enter a queue, in their order, and the cost of each by its user's weight. A tag is
 -- NULL if another transaction is giving tags to the same user: nobody waits for that, so no producers can deadlock.
 -- Only enqueue and admit call this, and its plans are kept, too.
@@ -192,7 +198,8 @@ BEGIN
             RETURNING t.user_id),
         made AS (
             INSERT INTO darkroom.turns (queue, user_id, finish)
-            SELECT of_queue, e.user_id, e.finish FROM ends e WHERE NOT e.is_held ORDER BY e.user_id
+            SELECT of_queue, e.user_id, e.finish FROM ends e
+            WHERE NOT e.is_held AND darkroom.may_make_turn(e.user_id) ORDER BY e.user_id
             ON CONFLICT DO NOTHING RETURNING user_id),
         settled AS (SELECT m.user_id FROM moved m UNION ALL SELECT m.user_id FROM made m)
     SELECT array_agg(CASE WHEN s.user_id IS NOT NULL THEN t.tag END ORDER BY j.n), array_agg(j.units ORDER BY j.n)
@@ -237,7 +244,8 @@ BEGIN
     IF NOT FOUND THEN
         -- not tried where the row is there: an INSERT would wait for a transaction that has changed it
         INSERT INTO darkroom.turns (queue, user_id, finish) SELECT of_queue, job.user_id, now_at + unit
-        WHERE NOT EXISTS (SELECT FROM darkroom.turns t WHERE t.queue = of_queue AND t.user_id = job.user_id)
+        WHERE darkroom.may_make_turn(job.user_id)
+          AND NOT EXISTS (SELECT FROM darkroom.turns t WHERE t.queue = of_queue AND t.user_id = job.user_id)
         ON CONFLICT DO NOTHING RETURNING now_at INTO tag;
     END IF;
 END $$;
