@@ -6,12 +6,14 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator, Field
 
 from config.periodic_terms import ALLOWANCES_TOKENS
-from config.setting_types import PositiveInt, number_by_name
+from config.setting_types import number_by_name
 
 WEIGHTS: Final[Mapping[str, int]] = {"FREE": 1, "BASIC": 2, "STANDARD": 4, "PREMIUM": 8}
 """How many jobs a user gets for each job of a user of tier FREE while both wait, by the tier of the balance."""
 
 MOST_WEIGHT: Final = 1_000
+
+MOST_CAP: Final = 1_000_000
 
 HEAD_START_TOKENS: Final = 60
 """How much work, in tokens, of users with priority may go before that of everyone else who waits."""
@@ -20,7 +22,16 @@ MOST_HEAD_START_TOKENS: Final = 100_000
 
 _TIERS: Final = frozenset(ALLOWANCES_TOKENS)
 
-UserCaps = Annotated[Mapping[str, PositiveInt], BeforeValidator(number_by_name({}, allowed=_TIERS))]
+
+def _none_as_empty(value: object) -> object:
+    return {} if value == "none" else value
+
+
+UserCaps = Annotated[
+    Mapping[str, Annotated[int, Field(gt=0, le=MOST_CAP)]],
+    BeforeValidator(number_by_name({}, allowed=_TIERS)),
+    BeforeValidator(_none_as_empty),
+]
 Weights = Annotated[
     Mapping[str, Annotated[int, Field(gt=0, le=MOST_WEIGHT)]],
     BeforeValidator(number_by_name(WEIGHTS, only_known=True)),

@@ -79,8 +79,8 @@ class ProcessSettings(SettingGroup):
     user_caps: UserCaps | None = Field(
         default=None,
         description="How many jobs of a user may run at once, by the tier of the user's balance, FREE=2,...; other "
-        "tiers have no cap. `darkroom db upgrade` and `darkroom queue caps` record it. Unset: as recorded, at first no "
-        "caps",
+        "tiers have no cap, and none lifts all caps. `darkroom db upgrade` and `darkroom queue caps` record it. Unset: "
+        "as recorded, at first no caps",
     )
     weights: Weights | None = Field(
         default=None,

@@ -31,3 +31,8 @@ def queue_of(stage: str, stage_queues: Mapping[str, str]) -> str:
 def queues_of(stage_queues: Mapping[str, str]) -> tuple[str, ...]:
     """Return all queues: `default`, and those that stages name, each once."""
     return tuple(dict.fromkeys((DEFAULT_QUEUE, *stage_queues.values())))
+
+
+def worker_for(queue: str) -> str:
+    """Return the command that starts a worker for a queue."""
+    return "darkroom worker" if queue == DEFAULT_QUEUE else f"darkroom worker --queues {queue}"

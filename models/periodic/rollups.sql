@@ -126,8 +126,7 @@ DECLARE
     open text[];
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'roll-ups need READ COMMITTED: an older snapshot doesn''t see all rows whose writers have ended'
-            USING ERRCODE = '25001';
+        RAISE EXCEPTION 'roll-ups need READ COMMITTED: an older snapshot doesn''t see all rows whose writers have ended';
     END IF;
     -- It begins with the oldest row; but with none if there are roll-ups, so that only the cursor was lost
     INSERT INTO darkroom.rollup_cursor (source, last_id, safe_id, next_id, writers)

@@ -217,34 +217,35 @@ async def claim(
 
     Raises:
         asyncpg.PostgresError: the database refused one of the rows, and this call claimed no job
-            (`models.queue.refusals`). If an earlier statement of the call claimed jobs, they are returned instead.
+            (`models.queue.refusals`). If an earlier statement of the call claimed jobs, they are returned instead,
+            whatever later statement fails.
     """
     claims: list[Claim] = []
     held = 0
     look_at = 1 << (most - 1).bit_length()  # a power of two, so that there are few different statements
-    while True:
-        try:
+    try:
+        while True:
             rows = await connection.fetch(
                 _claim(look_at), queue, most - len(claims), worker_id, dict(deadlines_s), timeout=CLAIM_S
             )
-        except (PostgresError, TimeoutError):
-            if claims and not connection.is_in_transaction():
-                return claims  # these claims are committed, so they are returned; the next call meets the refusal again
-            raise
-        claims += [Claim.from_row(row) for row in rows if row["id"] is not None]
-        # Slots are given even if these claims are enough: other processes may have free lanes
-        are_admitted = rows[0]["has_asking"] and await admit(connection) > 0
-        if len(claims) == most:
-            return claims
-        if are_admitted:
-            continue
-        if rows[0]["has_paused"] and held < _MOST_HELD:
-            held += HELD_AT_ONCE
-            await hold_paused(connection, queue)
-        elif rows[0]["has_stepped_aside"] and look_at <= _MOST_LOOKED_AT:
-            look_at *= _WIDER
-        else:
-            return claims
+            claims += [Claim.from_row(row) for row in rows if row["id"] is not None]
+            # Slots are given even if these claims are enough: other processes may have free lanes
+            are_admitted = rows[0]["has_asking"] and await admit(connection) > 0
+            if len(claims) == most:
+                return claims
+            if are_admitted:
+                continue
+            if rows[0]["has_paused"] and held < _MOST_HELD:
+                held += HELD_AT_ONCE
+                await hold_paused(connection, queue)
+            elif rows[0]["has_stepped_aside"] and look_at <= _MOST_LOOKED_AT:
+                look_at *= _WIDER
+            else:
+                return claims
+    except (PostgresError, TimeoutError):
+        if claims and not connection.is_in_transaction():
+            return claims  # these claims are committed, so they are returned; the next call meets the refusal again
+        raise
 
 
 _ONE = """q.id = $5 AND (q.ready AND q.status = 'pending'

@@ -8,14 +8,18 @@ RETURN (1 + least(greatest(0, coalesce(max_retries, (darkroom.setting('max_retri
 
 -- Ask the next producer of a queue to notify; false if one has been asked already. A sequence that was set back is
 -- corrected here.
-CREATE OR REPLACE FUNCTION darkroom.ask_for_wake_up(of_queue text DEFAULT {{default queue}}) RETURNS boolean
+CREATE OR REPLACE FUNCTION darkroom.ask_for_wake_up(of_queue text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    asking regclass := darkroom.sequence_of(of_queue, 'wake_ups_asked_seq');
+    asked_queue text := coalesce(of_queue, {{default queue}});
+    asking regclass := darkroom.sequence_of(asked_queue, 'wake_ups_asked_seq');
     asked bigint := coalesce(pg_sequence_last_value(asking), 0);
-    sent bigint := coalesce(pg_sequence_last_value(darkroom.sequence_of(of_queue, 'wake_ups_sent_seq')), 0);
+    sent bigint := coalesce(pg_sequence_last_value(darkroom.sequence_of(asked_queue, 'wake_ups_sent_seq')), 0);
 BEGIN
+    IF of_queue IS NULL THEN
+        PERFORM darkroom.admit();  -- an idle worker of an earlier release, whose claims give neither positions nor slots
+    END IF;
     IF asked > sent OR asking IS NULL THEN
         RETURN false;
     END IF;
@@ -237,7 +241,7 @@ SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     EXECUTE format('SELECT %s FROM %s WHERE false', columns, relation);
     RETURN NULL;
-EXCEPTION WHEN undefined_column THEN
+EXCEPTION WHEN undefined_column OR undefined_function THEN  -- gone, or of a type that isn't compared so
     RETURN SQLERRM;
 END $$;
 

@@ -68,12 +68,15 @@ async def settle_changed_caps(database: Database) -> None:
 async def watch_slots(database: Database, *, whole: bool) -> None:
     """Settle users' slots if there are caps; all of them if the whole is asked for or the caps have changed.
 
-    Without caps this is one small statement.
+    Jobs that wait for their position get it, too: while all workers are of an earlier release, no claim gives it.
+    Without caps and such jobs these are two small statements.
     """
     if await database.fetchval(f"SELECT {UNCHECKED}"):
         await settle_slots(database)
     elif await database.fetchval("SELECT darkroom.has_caps()"):
         await settle_slots(database, whole=whole)
+    elif await database.fetchval(f"SELECT {ASKS}"):
+        await database.commit("admit", admit)
 
 
 Turn = tuple[str, str]

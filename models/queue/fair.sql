@@ -31,7 +31,7 @@ RETURN (coalesce((darkroom.setting('priority_head_start') #>> '{}')::numeric, {{
 -- then the lower tag may be written last, and the next claim moves it on.
 CREATE OR REPLACE FUNCTION darkroom.advance(claimed bigint, is_drained boolean, of_queue text DEFAULT {{default queue}})
 RETURNS void
-LANGUAGE plpgsql VOLATILE
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     before bigint := darkroom.virtual_time(of_queue);
@@ -56,7 +56,7 @@ END $$;
 -- Put virtual time and head starts right, as at an upgrade: after a restore without sequences virtual time may be behind
 -- everything that waits, so that newcomers would go first for long; and the head start may have been changed.
 CREATE OR REPLACE FUNCTION darkroom.settle_virtual_time() RETURNS void
-LANGUAGE plpgsql VOLATILE
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     one text;
@@ -66,6 +66,11 @@ BEGIN
     FOR one IN SELECT darkroom.queues() LOOP
         lowest := (SELECT q.position FROM darkroom.job_queue q WHERE q.queue = one AND q.ready AND q.status = 'pending'
                    ORDER BY q.position, q.id LIMIT 1);
+        -- where no job can be claimed, those that are held or paused tell, or else the turns of users who had jobs
+        lowest := coalesce(lowest,
+            (SELECT min(q.position) FROM darkroom.job_queue q
+             WHERE q.queue = one AND q.status = 'pending' AND q.held_by IS DISTINCT FROM 'tag'),
+            (SELECT max(t.finish) FROM darkroom.turns t WHERE t.queue = one));
         given := darkroom.head_starts_given(one);
         IF lowest > darkroom.virtual_time(one) + darkroom.head_start() THEN
             PERFORM setval(darkroom.sequence_of(one, 'virtual_time_seq'), lowest);
@@ -82,16 +87,20 @@ END $$;
 CREATE OR REPLACE FUNCTION darkroom.fair_cost(tier text, cost integer) RETURNS bigint LANGUAGE sql IMMUTABLE
 RETURN least(greatest(coalesce(cost, CASE tier WHEN 'TIER_2K' THEN 2 WHEN 'TIER_4K' THEN 5 END, 1), 1), 10000)::bigint;
 
--- Return whether the application has subscriptions, and plans with priority. The first condition is looked up anew each
--- time, since a table may be made later.
+-- Return whether the application has subscriptions, and plans with priority, that may be read. The first conditions are
+-- looked up anew each time, since a table may be made later, and rights may be given.
 CREATE OR REPLACE FUNCTION darkroom.has_subscriptions() RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     IF to_regclass('public.subscriptions') IS NULL OR to_regclass('public.subscription_plans') IS NULL THEN
         RETURN false;
     END IF;
-    RETURN darkroom.missing_column('public.subscriptions'::regclass, '"userId", "stripePriceId", status') IS NULL
-       AND darkroom.missing_column('public.subscription_plans'::regclass, '"stripePriceId", priority') IS NULL;
+    IF NOT (has_table_privilege('public.subscriptions', 'SELECT')
+            AND has_table_privilege('public.subscription_plans', 'SELECT')) THEN
+        RETURN false;
+    END IF;
+    RETURN darkroom.missing_column('public.subscriptions'::regclass, '"userId" = ''''::text, "stripePriceId", status') IS NULL
+       AND darkroom.missing_column('public.subscription_plans'::regclass, '"stripePriceId", bool_or(priority) OVER ()') IS NULL;
 END $$;
 
 -- Return the users who have priority: an active subscription to a plan with priority. Without such tables nobody has.
@@ -266,6 +275,14 @@ CREATE OR REPLACE FUNCTION darkroom.slots_taken(of_user text) RETURNS bigint LAN
 RETURN (SELECT count(*) FROM darkroom.job_queue q WHERE q.user_id = of_user AND q.status = 'processing')
      + (SELECT count(*) FROM darkroom.job_queue q WHERE q.user_id = of_user AND q.status = 'pending' AND q.ready);
 
+-- Return the same, and one more if a job that the database refused to start is to be tried again: it is claimed out of
+-- turn (models/queue/refusals.py), and would never find a free slot beside a backlog of its user's.
+CREATE OR REPLACE FUNCTION darkroom.slots_wanted(of_user text) RETURNS bigint LANGUAGE sql VOLATILE
+RETURN darkroom.slots_taken(of_user)
+     + EXISTS (SELECT FROM darkroom.job_queue q WHERE q.user_id = of_user AND q.status = 'retrying'
+               AND q.refused_since IS NOT NULL AND q.scheduled_at <= now()
+               AND darkroom.pause_of(q.job_type, q.tier, coalesce(darkroom.setting('pauses'), '{}')) IS NULL)::integer;
+
 -- Settle the positions of up to so many jobs that have none yet, and give free slots to users' held jobs. A claimer calls
 -- this in a transaction of its own, as soon as a claim has seen that there is something to settle. Return how many jobs can
 -- be claimed now that couldn't before.
@@ -301,7 +318,7 @@ BEGIN
     tiers := CASE WHEN caps = '{}' THEN '{}' ELSE darkroom.tiers_of(mine) END;
     WITH room AS MATERIALIZED (
         SELECT u.user_id, coalesce((caps ->> coalesce(tiers ->> u.user_id, 'FREE'))::bigint
-                                       - darkroom.slots_taken(u.user_id), most) AS free
+                                       - darkroom.slots_wanted(u.user_id), most) AS free
         FROM unnest(mine) u (user_id)),
     surplus AS ( -- a cap was lowered, or a producer had read an earlier one
         UPDATE darkroom.job_queue q SET ready = false, held_by = 'cap'
@@ -330,7 +347,7 @@ BEGIN
     INSERT INTO darkroom.freed_slots (user_id)
     SELECT u.user_id FROM unnest(mine) u (user_id)
     WHERE EXISTS (SELECT FROM darkroom.job_queue h WHERE h.user_id = u.user_id AND h.held_by = 'cap')
-      AND coalesce((caps ->> coalesce(tiers ->> u.user_id, 'FREE'))::bigint > darkroom.slots_taken(u.user_id), true);
+      AND coalesce((caps ->> coalesce(tiers ->> u.user_id, 'FREE'))::bigint > darkroom.slots_wanted(u.user_id), true);
     RETURN admitted;
 END $$;
 

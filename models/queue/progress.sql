@@ -47,7 +47,7 @@ BEGIN
     SELECT array_agg(w.id), coalesce(sum(w.lanes), 0) INTO workers, lanes
     FROM darkroom.workers w WHERE w.lease_expires_at > clock_timestamp() AND q.queue = ANY (w.queues);
     IF caps <> '{}' THEN
-        cap := (caps ->> coalesce(darkroom.tiers_of(ARRAY[q.user_id]) ->> q.user_id, 'FREE'))::integer;
+        cap := (caps ->> coalesce(darkroom.tiers_of(ARRAY[q.user_id]) ->> q.user_id, 'FREE'))::bigint;
     END IF;
     WITH claimable AS MATERIALIZED (
             SELECT c.job_type, c.tier, c.stage, c.user_id, c.suspect_of
@@ -92,7 +92,7 @@ BEGIN
         slots AS (
             SELECT s.slots, s.held, count(*) AS users FROM (
                 SELECT (caps ->> coalesce(darkroom.tiers_of((SELECT array_agg(x.user_id) FROM users x WHERE x.held > 0))
-                                          ->> u.user_id, 'FREE'))::integer AS slots, u.held
+                                          ->> u.user_id, 'FREE'))::bigint AS slots, u.held
                 FROM users u WHERE u.held > 0) s
             GROUP BY 1, 2),
         pools AS (

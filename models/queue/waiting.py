@@ -20,7 +20,7 @@ SELECT now() AS now, q.queue, q.job_type, q.tier, q.status, q.stage,
         WHERE o.queue = q.queue AND o.ready AND o.status = 'pending' AND (o.position, o.id) < (q.position, q.id)
           AND (o.suspect_of IS NULL) = (q.suspect_of IS NULL)) AS before_it,
        (SELECT count(*) FROM darkroom.job_queue o
-        WHERE o.user_id = q.user_id AND o.status = 'processing') AS users_running,
+        WHERE o.user_id = q.user_id AND (o.status = 'processing' OR o.ready AND o.status = 'pending')) AS users_slots,
        (SELECT coalesce(sum(l.lanes), 0) FROM darkroom.workers l
         WHERE l.lease_expires_at > now() AND q.queue = ANY (l.queues)) AS lanes,
        (SELECT count(*) FROM darkroom.job_queue o WHERE o.queue = q.queue AND o.status = 'processing') AS running
@@ -94,7 +94,7 @@ class QueuedJob:
         pid: process id of that worker.
         is_alive: whether that worker's lease is valid; None without a worker.
         before_it: how many jobs workers will claim before it; for a job that has to run alone, how many such jobs.
-        users_running: how many jobs of its user run now.
+        users_slots: how many jobs of its user run or can be claimed.
         lanes: how many jobs the live workers of its queue can run at a time.
         running: how many jobs of its queue run now.
     """
@@ -121,7 +121,7 @@ class QueuedJob:
     pid: int | None
     is_alive: bool | None
     before_it: int
-    users_running: int
+    users_slots: int
     lanes: int
     running: int
 

@@ -31,7 +31,6 @@ ALTER TABLE darkroom.job_queue ADD CONSTRAINT job_queue_held_check
     CHECK (held_by IS NULL OR (NOT ready AND paused_by IS NULL
                                AND (held_by = 'tag' AND status <> 'processing' OR held_by = 'cap' AND status = 'pending')));
 CREATE INDEX job_queue_asking_idx ON darkroom.job_queue (id) WHERE held_by = 'tag' AND status = 'pending';
-CREATE INDEX job_queue_capped_idx ON darkroom.job_queue (user_id, position, id) WHERE held_by = 'cap';
 
 -- Jobs with the same position are claimed in the order of their ids.
 DROP INDEX IF EXISTS darkroom.job_queue_claim_idx;

@@ -147,16 +147,12 @@ async def upgrade(
             grant_read_role=grant_read_role,
             revoke_role=revoke_role,
             with_application=with_application,
+            fair_terms=fair_terms or {},
         )
-        installation.record(connection, "max_retries", max_retries)
-        default = "trust" if result.is_adopted else "owner"
-        installation.record(connection, "link_pipelines", link_pipelines or default)
-        for key, terms in {"regeneration": regeneration, "models": models, **(fair_terms or {})}.items():
-            if terms is not None:
-                installation.record(connection, key, terms)
-        if fetch_allow_loopback is not None:
-            installation.record(connection, "fetch_allow_loopback", fetch_allow_loopback)
-        connection.execute(text("SELECT darkroom.make_queues(), darkroom.settle_virtual_time()"))
+        others: dict[str, object] = {"max_retries": max_retries, "fetch_allow_loopback": fetch_allow_loopback}
+        others |= {"regeneration": regeneration, "models": models}
+        others |= {"link_pipelines": link_pipelines or ("trust" if result.is_adopted else "owner")}
+        installation.record_known(connection, others)
         return result
 
     return await _in_turn(engine_or_url, run)
@@ -234,6 +230,7 @@ def _upgrade(
     grant_read_role: str | None,
     revoke_role: str | None,
     with_application: bool,
+    fair_terms: Mapping[str, object],
 ) -> UpgradeResult:
     require_server(connection)
     require_role(connection, grant_role)
@@ -263,10 +260,10 @@ def _upgrade(
     require_rows_shown(connection)
     sequences = set_past_tables(connection)
     after = session.stamped_revisions(connection)
-    for key, value in (("mode", now_mode), ("prices", dict(prices)), ("cost_column", cost_column)):
-        installation.record(connection, key, value)
-    installation.record(connection, "is_adopted", is_adopted)
+    terms = {"mode": now_mode, "prices": dict(prices), "cost_column": cost_column, "is_adopted": is_adopted}
+    installation.record_known(connection, terms | dict(fair_terms))
     installation.record_installation(connection)
+    connection.execute(text("SELECT darkroom.make_queues(), darkroom.settle_virtual_time()"))
     grants.restore_grants(connection, held)
     still_callable = () if revoke_role is None else grants.revoke(connection, revoke_role)
     grants.grant(connection, grants.PRODUCERS, grant_role)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from config.queue_terms import worker_for
 from models.job_tables.registry import JOB_TABLES
 from workers.cli.failures import DONE, FAILED, CommandUsageError
 from workers.cli.lazy import later
@@ -143,9 +144,7 @@ def _print_queues(settled: SettledQueues) -> None:
         typer.echo(f"moved into the queues of their stages: {count_of(settled.moved, 'waiting job')}")
     for one in settled.unserved:
         waiting = f" ({count_of(one.waiting, 'waiting job')})" if one.waiting else ""
-        typer.echo(
-            f"no live worker takes from queue {one.queue}{waiting}; start `darkroom worker --queues {one.queue}`"
-        )
+        typer.echo(f"no live worker takes from queue {one.queue}{waiting}; start `{worker_for(one.queue)}`")
 
 
 def check(*, as_json: Json = False) -> int:

@@ -159,7 +159,7 @@ def caps(terms: _TermsText = None, reason: Reason = None, *, as_json: Json = Fal
     """
     changes: dict[Term, Any] = {}
     if terms is not None:
-        changes["user_caps"] = {} if terms == "none" else _parsed("user_caps", terms)
+        changes["user_caps"] = _parsed("user_caps", terms)
     return _change_terms("user_caps", changes, reason, as_json=as_json)
 
 
@@ -191,6 +191,8 @@ def _parsed(key: Term, text: str) -> Any:
     Raises:
         CommandUsageError: it can't be read.
     """
+    if not text.strip():
+        raise CommandUsageError(f"{variable_name(key)} is empty")
     try:
         return read_settings(ProcessSettings, {variable_name(key): text}).fair_terms()[key]
     except SettingsError as error:

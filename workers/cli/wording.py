@@ -3,6 +3,7 @@
 import json
 from typing import Final
 
+from config.queue_terms import worker_for
 from models.history.actions import Action
 from models.history.timeline import ProviderCall, StageRun, StoredObject
 from models.job_state import JobStatus
@@ -201,7 +202,7 @@ def _place_words(waiting: Waiting, queued: QueuedJob, until_s: float | None, max
                 "only operators' pauses prolong it"
             )
         case "no_worker":
-            text = f"no live worker takes from queue {queued.queue}; start `darkroom worker --queues {queued.queue}`"
+            text = f"no live worker takes from queue {queued.queue}; start `{worker_for(queued.queue)}`"
         case "busy":
             text = f"all {queued.lanes} lanes of its queue's workers are busy"
         case "alone":
@@ -210,7 +211,7 @@ def _place_words(waiting: Waiting, queued: QueuedJob, until_s: float | None, max
                 "which of that worker's jobs killed it"
             )
         case "cap":
-            text = f"its user may run no more jobs at a time: {queued.users_running} are running"
+            text = f"its user may run no more jobs at a time: {queued.users_slots} run or are about to"
         case "turn":
             text = f"its turn: {queued.before_it:,} before it" if queued.before_it else "it is next in turn"
         case _:

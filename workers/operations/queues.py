@@ -119,7 +119,7 @@ def _queue_now(
         retrying=jobs("retrying"),
         scheduled=jobs("scheduled"),
         paused=jobs("paused"),
-        held=jobs("cap", "tag"),
+        held=jobs("cap"),
         refused=jobs("refused"),
         suspect=jobs("suspect"),
         oldest_wait_s=wait_s(min(since), now) if since else 0.0,

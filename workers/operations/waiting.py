@@ -94,7 +94,7 @@ async def waits_of(runtime: Runtime, job: Job, queued: QueuedJob | None) -> list
         found.append(Waiting("alone", None, queued, now))
     if queued.held_by == "cap":
         found.append(Waiting("cap", None, queued, now))
-    if queued.status == "pending":
+    elif queued.status == "pending":
         found.append(Waiting("turn", None, queued, now))
     return found
 

@@ -140,7 +140,7 @@ class WorkerProcess:
         await warn_of_differing_terms(database, settings)
         await warn_of_unknown_queues(database, settings)
         providers = recorded_providers(settings)
-        await database.run(lambda connection: record_provider_rules(connection, providers))
+        await database.commit("record_provider_rules", lambda connection: record_provider_rules(connection, providers))
         if database.is_direct_behind_pooler:
             await warn_if_unheard(database)
         tools = await self._stack.enter_async_context(open_tools(settings, runtime.database, pixels))

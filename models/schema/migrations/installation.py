@@ -76,6 +76,13 @@ def record(connection: Connection, key: str, value: object) -> None:
     )
 
 
+def record_known(connection: Connection, terms: Mapping[str, object]) -> None:
+    """Write the settings that are known; one that is None keeps its recorded value."""
+    for key, value in terms.items():
+        if value is not None:
+            record(connection, key, value)
+
+
 def record_installation(connection: Connection) -> None:
     """Record a new id of this installation, if none is recorded."""
     if not value_of(connection, "installation"):

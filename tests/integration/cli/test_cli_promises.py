@@ -60,7 +60,8 @@ def test_caps_and_weights_are_recorded_by_commands(darkroom: Darkroom, monkeypat
         "priority_head_start": 10,
     }
     assert darkroom("queue", "caps", "none").out == "no caps\n"
-    assert darkroom("queue", "caps", "FREEE=1").code == 2
+    for nonsense in ("FREEE=1", "FREE=0", "FREE=1000001", "FREE=99999999999999999999", ""):
+        assert darkroom("queue", "caps", nonsense).code == 2
 
 
 def until_ready(command: tuple[str, ...], folder: Path) -> list[str]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -448,7 +449,33 @@ async def test_retry_submits_what_failed_as_a_new_batch_and_only_once(database, 
         await jobs_of(database, again),
     )
     assert [tuple(row) for row in found] == [(picture, pipeline) for picture in pictures[1:]]
-    assert await database.fetchval("SELECT retried_as FROM darkroom.batches WHERE id = $1", batch) == twice
+    assert await database.fetchval("SELECT retried_as FROM darkroom.batches WHERE id = $1", batch) == again
+    assert await balance_of(database, user) == 94
+
+
+RETRY_AS = "SELECT darkroom.retry_batch($1, $2)"
+
+
+@pytest.mark.parametrize("other", ["a submission of the album", "a retry", "the same retry"])
+async def test_retry_beside_another_call_submits_a_picture_once(database, foreign, connect, user, album, other):
+    batch = await foreign.fetchval(SUBMIT, user, album, "TIER_1K")
+    await end(database, batch, *["CANCELLED"] * 3)
+    second, new_batch = await connect(), uuid4()
+    calls = {
+        "a submission of the album": (SUBMIT, user, album, "TIER_1K"),
+        "a retry": (RETRY_AS, batch, uuid4()),
+        "the same retry": (RETRY_AS, batch, new_batch),
+    }
+
+    async with foreign.transaction():
+        assert await foreign.fetchval(RETRY_AS, batch, new_batch) == new_batch
+        beside = asyncio.create_task(second.fetchval(*calls[other]))
+        await asyncio.sleep(0.2)
+    answer = await beside
+
+    assert (await progress(database, new_batch))[0] == {"total": 3, "waiting": 3}
+    assert answer == new_batch or (await progress(database, answer))[0] == {}
+    assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 3
     assert await balance_of(database, user) == 94
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from models.queue.claims import _claim, wake_due
+from models.queue.claims import _claim, claim_one, wake_due
 from models.queue.fair import admit, check_slots, watch_slots
 from models.queue.pauses import hold_paused
 from models.queue.rescue import adopt_jobs, rescue_lost_claims
@@ -307,3 +307,43 @@ async def test_caps_hold_exactly_under_fifty_claimers(database):
             group.create_task(fleet.work())
 
     assert fleet.exceeded == []
+
+
+async def test_job_that_the_database_refused_finds_a_slot_beside_its_users_backlog(database):
+    await set_caps(database, FREE=1)
+    user = await make_jobs(database, 4)
+    (claim,) = await claim_jobs(database, most=5)
+    (first, *_) = await database.fetch("SELECT id FROM darkroom.job_queue WHERE held_by = 'cap' ORDER BY id")
+    await database.fetch(
+        """UPDATE darkroom.job_queue SET status = 'retrying', refused_since = now(), scheduled_at = now()
+           WHERE id = $1""",
+        first["id"],
+    )
+
+    await database.fetch("DELETE FROM public.image_enhancement_jobs WHERE id = $1", claim.job_id)
+    assert await claim_jobs(database, most=5) == []
+    worker = await make_worker(database)
+    started = await database.run(lambda connection: claim_one(connection, worker, "default", first["id"], {}))
+
+    assert started is not None
+    assert started.user_id == user
+
+
+async def test_claims_are_returned_even_if_slots_cannot_be_given(database):
+    await set_caps(database, FREE=1)
+    for _ in range(2):
+        await make_jobs(database, 1)
+        await settle(database)
+    await database.fetch("INSERT INTO darkroom.freed_slots (user_id) VALUES ('somebody')")
+    await database.run(
+        lambda connection: connection.execute(
+            """CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''no''; END';
+               CREATE TRIGGER refuse BEFORE DELETE ON darkroom.freed_slots
+               FOR EACH ROW EXECUTE FUNCTION public.refuse()"""
+        )
+    )
+
+    claims = await claim_jobs(database, most=5)
+
+    assert len(claims) == 2
+    assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue WHERE status = 'processing'") == 2

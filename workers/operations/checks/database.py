@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Final, Literal
 
+from config.queue_terms import worker_for
 from models.database import Database
 from models.gate.costs import nearly_spent_budgets
 from models.queue.queues import unserved_queues
@@ -180,5 +181,5 @@ async def check_workers(database: Database) -> Check:
     if not unserved:
         return Check("workers", "ok", found)
     named = "; ".join(f"none takes from queue {one.queue} ({one.waiting:,} waiting)" for one in unserved)
-    advice = "; ".join(f"start `darkroom worker --queues {one.queue}`" for one in unserved)
+    advice = "; ".join(f"start `{worker_for(one.queue)}`" for one in unserved)
     return Check("workers", "fail" if any(one.waiting for one in unserved) else "warn", f"{found}; {named}", advice)

@@ -165,9 +165,17 @@ BEGIN
     END IF;
     batch.id := new_id;
     -- two operators at once wait for each other here
-    UPDATE darkroom.batches b SET retried_as = batch.id WHERE b.id = batch_id RETURNING b.* INTO old;
+    SELECT b.* INTO old FROM darkroom.batches b WHERE b.id = batch_id FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'batch % not found', batch_id USING ERRCODE = 'P0002';
+    END IF;
+    IF old.album_id IS NOT NULL THEN  -- submissions of one album wait for each other here, as in submit_album
+        INSERT INTO darkroom.album_batches AS a (album_id, batch_id) VALUES (old.album_id, new_id)
+        ON CONFLICT ON CONSTRAINT album_batches_pkey DO UPDATE SET batch_id = excluded.batch_id, at = now();
+    END IF;
+    PERFORM 1 FROM darkroom.batches b WHERE b.id = new_id;  -- once more, as another call may have been first
+    IF FOUND THEN
+        RETURN new_id;
     END IF;
     SELECT array_agg(j."imageId"::text ORDER BY k.place), array_agg(j."pipelineId"::text ORDER BY k.place)
     INTO pictures, pipelines
@@ -182,6 +190,9 @@ BEGIN
     batch.album_id := old.album_id;
     batch.tier := old.tier;
     PERFORM darkroom.enter_batch(batch, coalesce(pictures, '{}'), coalesce(pipelines, '{}'), false, NULL);
+    IF pictures IS NOT NULL THEN
+        UPDATE darkroom.batches b SET retried_as = batch.id WHERE b.id = batch_id;
+    END IF;
     RETURN batch.id;
 END $$;
 
@@ -284,8 +295,9 @@ BEGIN
     RETURN FOUND;
 END $$;
 
--- Finish batches without a job in the queue, the oldest first, and return how many were finished. Ending a job doesn't
--- do this: two jobs that end at once don't see each other's end, and all jobs of a batch would wait for its row.
+-- Finish batches without a job in the queue, and return how many were finished. Which ones is left to chance: those with
+-- jobs whose queue rows were lost and made anew, without their batch, must not hide others. Ending a job doesn't do this:
+-- two jobs that end at once don't see each other's end, and all jobs of a batch would wait for its row.
 CREATE OR REPLACE FUNCTION darkroom.finish_batches(most integer DEFAULT 100) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -294,6 +306,6 @@ DECLARE
 BEGIN
     over := ARRAY(SELECT b.id FROM darkroom.batches b
                   WHERE b.finished_at IS NULL AND NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.batch_id = b.id)
-                  ORDER BY b.created_at LIMIT most FOR UPDATE SKIP LOCKED);
+                  ORDER BY random() LIMIT most FOR UPDATE SKIP LOCKED);
     RETURN (SELECT count(*) FILTER (WHERE darkroom.finish_batch(o.id)) FROM unnest(over) o (id));
 END $$;

@@ -263,6 +263,7 @@ BEGIN
     -- rows of an earlier user with that id, who is deleted
     DELETE FROM darkroom.opening_balances o WHERE o.user_id = after;
     UPDATE darkroom.opening_balances o SET user_id = after WHERE o.user_id = before;
+    UPDATE darkroom.freed_slots f SET user_id = after WHERE f.user_id = before;
     DELETE FROM darkroom.turns t WHERE t.user_id = after;
     UPDATE darkroom.turns t SET user_id = after WHERE t.user_id = before;
     DELETE FROM darkroom.submissions s WHERE s.user_id = after;

@@ -9,7 +9,7 @@ RETURN coalesce(stage_queues ->> stage, 'default');
 -- Return all queues that jobs may enter.
 CREATE OR REPLACE FUNCTION darkroom.queues() RETURNS SETOF text LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT 'default' UNION SELECT s.value FROM jsonb_each_text(darkroom.setting('stage_queues')) s;
+    SELECT 'default' AS queue UNION SELECT s.value FROM jsonb_each_text(darkroom.setting('stage_queues')) s;
 END;
 
 -- Return a queue's own sequence, by the name of that of queue `default`; NULL for a queue that db upgrade doesn't know.
