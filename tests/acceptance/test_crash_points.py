@@ -404,6 +404,7 @@ ELSEWHERE = {
     *("set_aside", "end_refused", "end_refused_job", "settle_refused"),
     *("end_left_behind", "take_over", "record_take_over", "begin_at", "prolong", "forget_workers"),
     *("prolong_waiting", "open_call", "close_call", "empty_old_queues"),
+    *("admit", "check_slots", "forget_turns", "finish_batches", "count_queues"),
 }
 """Passed on no path of these jobs: a pipeline's count, claims that nobody knows, an upload taken back, adoption, what
 the database refuses or another program holds, calls that go alone after their group, deadlines of jobs that wait for a
