@@ -112,7 +112,6 @@ class Ground:
             | {
                 "DATABASE_URL": self.services.database_url,
                 "REDIS_URL": self.services.redis_url,
-                "BROKER_URL": self.services.broker_url,
                 "PROVIDER": "local",
                 "LOG_LEVEL": "warning",
             },
@@ -129,7 +128,7 @@ class Ground:
 
 @contextlib.asynccontextmanager
 async def ground(home: Path | None = None) -> AsyncIterator[Ground]:
-    """Start embedded services with durable settings, and migrate their database. BROKER_URL may name another broker.
+    """Start embedded services with durable settings, and migrate their database.
 
     Args:
         home: their new folder, which the caller removes; None: a temporary one.
@@ -137,7 +136,7 @@ async def ground(home: Path | None = None) -> AsyncIterator[Ground]:
     os.environ["LOG_LEVEL"] = "warning"
     with contextlib.ExitStack() as stack:
         folder = home or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dkb", dir="/tmp")))
-        settings = Settings(home=folder, broker_url=os.environ.get("BROKER_URL"))
+        settings = Settings(home=folder)
         with embedded_services(settings) as services:
             await upgrade(services.database_url, prices=PRICES_TOKENS)
             connection = await asyncpg.connect(services.database_url)

@@ -6,13 +6,11 @@ from pipelines.settings import Settings
 from workers.periodic.task import Task
 from workers.periodic.tasks import (
     audit_ledger,
-    check_estimates,
     collect_orphans,
     expire_vouchers,
     prune_records,
     regenerate_tokens,
     renew_subscriptions,
-    roll_up_jobs,
     roll_up_usage,
 )
 
@@ -23,8 +21,6 @@ TASKS: Final = (
     collect_orphans.TASK,
     audit_ledger.TASK,
     roll_up_usage.TASK,
-    roll_up_jobs.TASK,
-    check_estimates.TASK,
 )
 """Tasks with one schedule each; retention adds one for each of its policies."""
 

@@ -16,7 +16,6 @@ from models.queue.transitions import (
     Checkpoint,
     Completed,
     Failed,
-    HandedOver,
     Released,
     Retried,
     Snoozed,
@@ -49,7 +48,6 @@ def transitions_of(table, pipeline_id=None):
         "retried": Retried("GENERATING", "late", SECOND),
         "snoozed": Snoozed("GENERATING", "late", SECOND),
         "released": Released("GENERATING"),
-        "handed over": HandedOver("GENERATING", "gpu"),
     }
 
 

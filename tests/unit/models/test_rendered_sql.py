@@ -10,15 +10,7 @@ from models.schema.migrations.triggers import TRIGGERS_FILE
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 TEMPLATES = (
-    *(
-        "queue/queues.sql",
-        "queue/fair.sql",
-        "queue/entering.sql",
-        "queue/adopting.sql",
-        "queue/changes.sql",
-        "queue/refusals.sql",
-        "queue/submit.sql",
-    ),
+    *("queue/entering.sql", "queue/adopting.sql", "queue/changes.sql", "queue/refusals.sql", "queue/submit.sql"),
     *(
         "queue/triggers.sql",
         "queue/jobs.sql",
@@ -28,14 +20,8 @@ TEMPLATES = (
         "gate/ends.sql",
         "schema/visibility.sql",
     ),
-    *(
-        "queue/pipelines.sql",
-        "queue/submit_checks.sql",
-        "queue/batches.sql",
-        "money/regeneration.sql",
-        "schema/settings.sql",
-    ),
-    *("queue/inputs.sql", "money/subscriptions.sql", "periodic/upkeep.sql", "queue/progress.sql"),
+    *("queue/pipelines.sql", "queue/submit_checks.sql", "money/regeneration.sql", "schema/settings.sql"),
+    *("queue/inputs.sql", "money/subscriptions.sql", "periodic/upkeep.sql"),
 )
 
 
