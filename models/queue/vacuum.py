@@ -19,6 +19,7 @@ FROM pg_class c WHERE c.oid = 'darkroom.job_queue'::regclass
 # it: autovacuum sees to that in quieter moments.
 _VACUUM: Final = "VACUUM (SKIP_LOCKED, TRUNCATE false) darkroom.job_queue"
 _MOST_S: Final = 3600.0
+"""The pool's limit for a statement, a minute, would cut off each VACUUM of a long queue, and none would ever end."""
 
 
 async def vacuum_queue(database: Database) -> float | None:

@@ -1,6 +1,7 @@
 """The queue's table stays small however many jobs pass through it between two looks of autovacuum."""
 
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 
 import asyncpg
 import pytest
@@ -25,20 +26,15 @@ REPORT = "SELECT pg_stat_force_next_flush()"
 @pytest.fixture(params=["direct", pytest.param("pooled", marks=needs_pgbouncer)])
 async def scheduler_database(request, database_url, tmp_path) -> AsyncIterator[Database]:
     """A scheduler's database, directly or through a pooler that lends a session for a transaction."""
-    through = pgbouncer(database_url, tmp_path) if request.param == "pooled" else None
-    url = through.__enter__() if through else database_url
-    opened = Database(parse_postgres_url(url))
-    await opened.open()
-    try:
+    with pgbouncer(database_url, tmp_path) if request.param == "pooled" else nullcontext(database_url) as url:
+        opened = Database(parse_postgres_url(url))
+        await opened.open()
         yield opened
-    finally:
         await opened.close()
-        if through:
-            through.__exit__(None, None, None)
 
 
 async def pass_through(connection: asyncpg.Connection, rows: int) -> int:
-    """Let rows enter the queue and leave it; return the pages that its table has then."""
+    """Let rows enter the queue and leave it; return the bytes that its table has then."""
     await connection.execute(ENTER, rows)
     await connection.execute("DELETE FROM darkroom.job_queue")
     await connection.fetchval(REPORT)
