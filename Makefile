@@ -111,8 +111,11 @@ $(PEERS)/.ready: requirements-bench.lock | $(RUNS)
 bench: $(READY_DEV) $(READY) $(PEERS)/.ready ## measure every figure of docs/performance.md that compares, and write its table and plot: BENCH
 	@$(BIN)/python -m bench.report $(BENCH)
 
+# These are skipped where RabbitMQ isn't installed.
+ON_RABBITMQ := tests/acceptance/test_workers.py tests/acceptance/test_supervision.py
 proof: $(READY_DEV) $(VENV)/.ready-node $(READY) ## run the slow tests, the benchmarks that check a promise, and chaos for 45 minutes
 	@$(BIN)/python -m pytest -n 2 -m proof
+	@$(BIN)/python -m pytest -n 2 -m "" --dist loadfile --broker rabbitmq $(ON_RABBITMQ)
 	@$(BIN)/python -m bench.hostile
 	@$(BIN)/python -m bench.failing_gemini
 	@$(BIN)/python -m bench.pixels

@@ -112,6 +112,7 @@ class Ground:
             | {
                 "DATABASE_URL": self.services.database_url,
                 "REDIS_URL": self.services.redis_url,
+                "BROKER_URL": self.services.broker_url,
                 "PROVIDER": "local",
                 "LOG_LEVEL": "warning",
             },
@@ -128,7 +129,7 @@ class Ground:
 
 @contextlib.asynccontextmanager
 async def ground(home: Path | None = None) -> AsyncIterator[Ground]:
-    """Start embedded services with durable settings, and migrate their database.
+    """Start embedded services with durable settings, and migrate their database. BROKER_URL may name another broker.
 
     Args:
         home: their new folder, which the caller removes; None: a temporary one.
@@ -136,7 +137,7 @@ async def ground(home: Path | None = None) -> AsyncIterator[Ground]:
     os.environ["LOG_LEVEL"] = "warning"
     with contextlib.ExitStack() as stack:
         folder = home or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dkb", dir="/tmp")))
-        settings = Settings(home=folder)
+        settings = Settings(home=folder, broker_url=os.environ.get("BROKER_URL"))
         with embedded_services(settings) as services:
             await upgrade(services.database_url, prices=PRICES_TOKENS)
             connection = await asyncpg.connect(services.database_url)

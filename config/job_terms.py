@@ -4,7 +4,10 @@ import re
 from typing import Final
 
 DEFAULT_QUEUE: Final = "default"
-"""The queue that every job enters. Other queues can be named, but no job is put into one yet."""
+"""The queue of all stages for which DARKROOM_STAGE_QUEUES names no other one."""
+
+STAGES: Final = ("ANALYZING", "CROPPING", "PROMPTING", "GENERATING")
+"""The stages of all job types in their order: a type has some of them, the last one always."""
 
 MAX_PROMPT_CHARS: Final = 8_000
 

@@ -1,35 +1,17 @@
 """Settings of processes: how many there are, how many jobs each runs, and how long things may take."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
+from config.fair_terms import HEAD_START_TOKENS, MOST_WEIGHT, WEIGHTS, HeadStart, UserCaps, Weights
 from config.job_terms import DEFAULT_QUEUE
-from config.periodic_terms import ALLOWANCES_TOKENS
+from config.queue_terms import StageQueues
 from config.setting_group import SettingGroup
 from config.setting_types import MOST_S, Names, PositiveInt, PositiveSeconds, number_by_name
 
 _StageDeadlines = Annotated[Mapping[str, PositiveSeconds], BeforeValidator(number_by_name({}))]
-_UserCaps = Annotated[
-    Mapping[str, PositiveInt], BeforeValidator(number_by_name({}, allowed=frozenset(ALLOWANCES_TOKENS)))
-]
-
-
-def require_queues(names: Sequence[str]) -> None:
-    """Check that jobs enter each of these queues: a worker of any other would claim nothing, and nobody would notice.
-
-    Raises:
-        ValueError: there is a queue among them that no job enters.
-    """
-    unknown = [name for name in names if name != DEFAULT_QUEUE]
-    if unknown:
-        raise ValueError(f"there is no queue {' and no queue '.join(unknown)}; every job enters queue {DEFAULT_QUEUE}")
-
-
-def _queues(names: tuple[str, ...]) -> tuple[str, ...]:
-    require_queues(names)
-    return names
 
 
 class ProcessSettings(SettingGroup):
@@ -43,11 +25,11 @@ class ProcessSettings(SettingGroup):
     processes: PositiveInt = Field(
         default=2, description="Worker processes that `darkroom worker` keeps running; set it to the number of cores"
     )
-    queues: Annotated[Names, AfterValidator(_queues)] = Field(
+    queues: Names = Field(
         default=(DEFAULT_QUEUE,),
         min_length=1,
-        description="Queues whose jobs this worker claims, separated by commas. So far every job enters queue default, "
-        "and the name of another queue is refused",
+        description="Queues whose jobs this worker claims, separated by commas, the first one first. The name of a "
+        "queue that DARKROOM_STAGE_QUEUES doesn't name is refused",
     )
     lease_s: Annotated[float, Field(ge=3, le=MOST_S, allow_inf_nan=False)] = Field(
         default=15,
@@ -88,8 +70,38 @@ class ProcessSettings(SettingGroup):
     max_retries: Annotated[int, Field(ge=0, le=1_000)] = Field(
         default=3, description="Attempts after the first one, for jobs whose table has no column maxRetries"
     )
-    user_caps: _UserCaps = Field(
-        default={},
-        description="How many jobs of a user may run at once, by the tier of the user's balance, FREE=2,.... It has no "
-        "effect yet: a worker that starts with it warns, and `darkroom doctor` fails",
+    stage_queues: StageQueues | None = Field(
+        default=None,
+        description="Queues of stages, STAGE=queue,...: their workers alone run these stages, and jobs are handed over "
+        "between them; other stages have queue default. `darkroom db upgrade` records it and moves waiting jobs; {} "
+        "takes all stages back to default. Unset: as recorded, at first none",
     )
+    user_caps: UserCaps | None = Field(
+        default=None,
+        description="How many jobs of a user may run at once, by the tier of the user's balance, FREE=2,...; other "
+        "tiers have no cap, and none lifts all caps. `darkroom db upgrade` and `darkroom queue caps` record it. Unset: "
+        "as recorded, at first no caps",
+    )
+    weights: Weights | None = Field(
+        default=None,
+        description="How many tokens' worth of jobs a user gets for each of a user with weight 1 while both wait, by "
+        f"the tier of the balance, TIER=weight,... up to {MOST_WEIGHT}; other tiers keep their default. `darkroom db "
+        "upgrade` and `darkroom queue weights` record it. Unset: as recorded, at first "
+        f"{','.join(f'{tier}={weight}' for tier, weight in WEIGHTS.items())}",
+    )
+    priority_head_start: HeadStart | None = Field(
+        default=None,
+        description="How many tokens' worth of jobs of users whose plan has priority, all of them together, may go "
+        "before those of everyone who waits; 0: none. `darkroom db upgrade` and `darkroom queue weights --head-start` "
+        f"record it. Unset: as recorded, at first {HEAD_START_TOKENS}",
+    )
+
+    def fair_terms(self) -> dict[str, object]:
+        """Return the terms of queues and their order that are set, for darkroom.settings, where SQL functions look."""
+        terms = {
+            "user_caps": self.user_caps,
+            "weights": self.weights,
+            "priority_head_start": self.priority_head_start,
+            "stage_queues": self.stage_queues,
+        }
+        return {key: value for key, value in terms.items() if value is not None}

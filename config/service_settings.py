@@ -39,7 +39,8 @@ class ServiceSettings(SettingGroup):
     redis_url: RedisUrlText | None = contract_field(
         "REDIS_URL",
         None,
-        "Redis, redis://, rediss:// or unix:///path; it holds wake-ups, never jobs. Unset: an embedded Redis",
+        "Redis, redis://, rediss:// or unix:///path; it holds wake-ups, never jobs. Unset: an embedded Redis, or none "
+        "where DATABASE_URL and BROKER_URL are set",
     )
     broker_url: BrokerUrlText | None = contract_field(
         "BROKER_URL", None, "What carries wake-ups: redis://, unix:// or amqp:// (RabbitMQ). Unset: REDIS_URL"
@@ -69,9 +70,13 @@ class ServiceSettings(SettingGroup):
 
     @model_validator(mode="after")
     def _no_embedded_half(self) -> Self:
-        if (self.database_url is None) != (self.redis_url is None):
-            given, missing = ("DATABASE_URL", "REDIS_URL") if self.database_url else ("REDIS_URL", "DATABASE_URL")
-            raise ValueError(f"{given} is set but {missing} is not; set both, or neither for the embedded services")
+        if self.database_url and not (self.redis_url or self.broker_url):
+            raise ValueError(
+                "DATABASE_URL is set but REDIS_URL is not, nor BROKER_URL; set one of them, or none of the three "
+                "for the embedded services"
+            )
+        if self.redis_url and not self.database_url:
+            raise ValueError("REDIS_URL is set but DATABASE_URL is not; set both, or neither for the embedded services")
         if self.database_direct_url and not self.database_url:
             raise ValueError("DATABASE_DIRECT_URL is set but DATABASE_URL is not; set both")
         return self

@@ -76,6 +76,17 @@ def number_by_name(
     return read
 
 
+def name_by_name(what: str) -> Callable[[object], object]:
+    """Return a parser of `a=x,b=y` or a JSON object, whose values are names of what is said, such as `queue`."""
+
+    def read(value: object) -> object:
+        if isinstance(value, str):
+            return json_value(value) if value.lstrip().startswith("{") else _pairs(value, what)
+        return value
+
+    return read
+
+
 def json_value(text: str) -> object:
     """Parse JSON.
 
@@ -93,12 +104,12 @@ def _place(error: ValueError) -> str:
     return f" from its character {error.pos + 1} on" if isinstance(error, json.JSONDecodeError) else ""
 
 
-def _pairs(text: str) -> dict[str, str]:
+def _pairs(text: str, what: str = "number") -> dict[str, str]:
     pairs: dict[str, str] = {}
     for part in text.split(","):
         name, equals, number = part.partition("=")
         if not (equals and name.strip() and number.strip()):
-            raise ValueError(f"{part.strip()!r} is not name=number; give name=number,name=number or a JSON object")
+            raise ValueError(f"{part.strip()!r} is not name={what}; give name={what},name={what} or a JSON object")
         if name.strip() in pairs:
             raise ValueError(f"{name.strip()} stands twice")
         pairs[name.strip()] = number.strip()

@@ -65,12 +65,14 @@ def stage_deadlines(settings: ProcessSettings) -> Mapping[str, float]:
 
 
 def require_known_stages(settings: ProcessSettings) -> None:
-    """Check the names in DARKROOM_STAGE_DEADLINES, because only this package knows the stages.
+    """Check the names in DARKROOM_STAGE_DEADLINES and DARKROOM_STAGE_QUEUES: only this package knows the stages.
 
     Raises:
         SettingsError: a name isn't a stage's.
     """
-    for name in settings.stage_deadlines:
-        if name not in stage_names():
-            known = ", ".join(stage_names())
-            raise SettingsError(f"DARKROOM_STAGE_DEADLINES: {name[:60]!r} is unknown; known are {known}")
+    named = {"DARKROOM_STAGE_DEADLINES": settings.stage_deadlines, "DARKROOM_STAGE_QUEUES": settings.stage_queues or {}}
+    for variable, by_name in named.items():
+        for name in by_name:
+            if name not in stage_names():
+                known = ", ".join(stage_names())
+                raise SettingsError(f"{variable}: {name[:60]!r} is unknown; known are {known}")

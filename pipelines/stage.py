@@ -48,14 +48,12 @@ class Stage:
         run: the function that does the work: it returns the output, or None if the job's pipeline has switched it off.
         output: the type of its output.
         deadline_s: how long it may take unless DARKROOM_STAGE_DEADLINES says otherwise.
-        queue: the queue whose workers run it.
     """
 
     name: str
     run: Callable[["StageContext"], Awaitable[Output | None]]
     output: type[Output]
     deadline_s: float
-    queue: str = "default"
 
     def deadline_of(self, settings_s: Mapping[str, float]) -> float:
         """Return how long the stage may take, in seconds; `settings_s` has the settings' deadlines by stage name."""

@@ -17,6 +17,7 @@ from config.postgres_url import parse_postgres_url
 from config.tiers import PRICES_TOKENS
 from models.database import Database
 from models.schema.migrate import upgrade
+from tests.support.brokers import broker_server, fleet_broker_url, rabbitmq  # noqa: F401 - fixtures, found by their names
 from workers.services.instance import EmbeddedInstance
 
 FAST_AND_LOSABLE = {
@@ -30,6 +31,11 @@ TEMPLATE = "darkroom_template"
 MEMORY = Path("/dev/shm")  # noqa: S108 - the folder made in it has a name that nobody can guess
 MEMORY_NEEDED = 6 << 30
 """Bytes that must be free there: each of six processes keeps up to 1 GiB of databases and log."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let tests with a fleet be run on another broker: --broker rabbitmq."""
+    parser.addoption("--broker", choices=["redis", "rabbitmq"], default="redis", help="what wakes the fleets of tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -33,7 +33,7 @@ _QUERIES: Final[Mapping[Finding, str]] = {
             WHERE w.id = q.worker_id AND w.lease_expires_at > now() - interval '10 seconds')""",
     "queues of workers": """
         SELECT count(*), min(q.name) FROM darkroom.workers w CROSS JOIN LATERAL unnest(w.queues) q (name)
-        WHERE w.lease_expires_at > now() AND q.name <> 'default'""",
+        WHERE w.lease_expires_at > now() AND q.name NOT IN (SELECT darkroom.queues())""",
     "stuck jobs": """
         SELECT count(*), min(q.job_id) FROM darkroom.job_queue q
         WHERE q.status = 'processing' AND q.deadline_at < now() - interval '60 seconds'""",

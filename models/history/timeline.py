@@ -11,7 +11,8 @@ from models.connections import Connection
 
 _RUNS: Final = """
 SELECT r.at, r.event, r.stage, r.attempt, r.duration_ms, r.worker_id, r.error,
-       r.output -> 'treatments' AS treatments, w.host, w.pid
+       r.output -> 'treatments' AS treatments,
+       CASE r.event WHEN 'handed_over' THEN r.output ->> 'queue' END AS queue, w.host, w.pid
 FROM darkroom.stage_runs r LEFT JOIN darkroom.workers w ON w.id = r.worker_id
 WHERE r.job_id = $1 AND ($2::text IS NULL OR r.job_type = $2) ORDER BY r.at, r.id
 """
@@ -42,7 +43,8 @@ WHERE r.job_id = $1 AND r.job_type = $2 AND r.event = 'claimed' AND r.output IS 
 class StageRun:
     """One event in a job's history.
 
-    `host` and `pid` are the worker's; both are None once the worker's row is deleted.
+    `queue` is the one to which the job was handed over. `host` and `pid` are the worker's; both are None once the
+    worker's row is deleted.
     """
 
     at: datetime
@@ -53,6 +55,7 @@ class StageRun:
     worker_id: UUID | None
     error: str | None
     treatments: Any
+    queue: str | None
     host: str | None
     pid: int | None
 

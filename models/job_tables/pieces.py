@@ -137,7 +137,7 @@ def follow_waits(table: JobTable) -> str:
         f"        JOIN rows_after n ON n.{table.id_column} = o.{table.id_column}\n"
         f"        WHERE {row['is pending'](table, 'n')}\n"
         f"          AND {waits_until(table, 'n')} IS DISTINCT FROM {waits_until(table, 'o')}));\n"
-        "    PERFORM darkroom.send_wake_up();\nEND IF;"
+        "    PERFORM darkroom.send_wake_up(q) FROM darkroom.queues() q;\nEND IF;"
     )
 
 

@@ -19,6 +19,12 @@ TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
     "checkpoints": ("darkroom.checkpoints", "at", _JOB_IS_OVER),
     # Once a key is deleted, a second submission with it makes a new job
     "submissions": ("darkroom.submissions", "created_at", _JOB_IS_OVER),
+    # What was under way is over long before
+    "batches": ("darkroom.batches", "created_at", "t.finished_at IS NOT NULL"),
+    "album_batches": ("darkroom.album_batches", "at", "true"),
+    "job_hours": ("darkroom.job_hours", "hour", "true"),
+    "stage_hours": ("darkroom.stage_hours", "hour", "true"),
+    "queue_hours": ("darkroom.queue_hours", "hour", "true"),
     "pipeline_links": ("darkroom.pipeline_links", "at", _JOB_IS_OVER),
     "provider_calls": (
         "darkroom.provider_calls",

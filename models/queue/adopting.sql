@@ -68,7 +68,8 @@ BEGIN
                   WHERE NOT EXISTS (SELECT FROM darkroom.job_money m WHERE m.job_type = j.job_type
                                     AND m.job_id = j.job_id AND m.kind = 'refund')
                   ORDER BY j.ordinality);
-    entered := darkroom.enqueue(ours, darkroom.setting('pauses'));
+    entered := darkroom.enqueue(ours, (SELECT jsonb_object_agg(s.key, s.value) FROM darkroom.settings s
+                                       WHERE s.key = ANY ('{pauses,stage_queues,user_caps,weights,priority_head_start}')));
     ids := ARRAY(SELECT o.job_id FROM unnest(ours) o);
     ids := ARRAY(SELECT j.id FROM unnest(ours) o JOIN darkroom.jobs_of(ids) j ON j.id = o.job_id AND j.type = o.job_type
                  WHERE j.status = 'PROCESSING');

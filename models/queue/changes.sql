@@ -95,9 +95,16 @@ DECLARE
     waiting text[] := ARRAY(SELECT c.job_id FROM unnest(changes) c WHERE c.status = 'PENDING');
     unpaid darkroom.change[] := ARRAY(SELECT c FROM unnest(changes) c WHERE c.status NOT IN ('PENDING', 'COMPLETED'));
 BEGIN
-    DELETE FROM darkroom.job_queue q
-    USING unnest(changes) c
-    WHERE q.job_id = ANY (over) AND q.job_type = c.job_type AND q.job_id = c.job_id AND c.status <> 'PENDING';
+    WITH ended AS (
+        DELETE FROM darkroom.job_queue q
+        USING unnest(changes) c
+        WHERE q.job_id = ANY (over) AND q.job_type = c.job_type AND q.job_id = c.job_id AND c.status <> 'PENDING'
+        RETURNING q.job_type, q.tier, c.status, greatest(q.created_at, q.run_at) AS due_at,
+                  coalesce(q.claimed_at, q.started_at) AS claimed_at)
+    INSERT INTO darkroom.job_ends (job_type, tier, outcome, wait_s, run_s)
+    SELECT e.job_type, e.tier, e.status, greatest(0, extract(epoch FROM coalesce(e.claimed_at, now()) - e.due_at)),
+           CASE WHEN e.claimed_at IS NOT NULL THEN greatest(0, extract(epoch FROM now() - e.claimed_at)) END
+    FROM ended e;
     IF cardinality(unpaid) > 0 AND darkroom.money_mode() = 'managed' THEN
         PERFORM darkroom.refund(unpaid);
     END IF;
@@ -177,7 +184,11 @@ BEGIN
     -- rows of an earlier user with that id, who is deleted
     DELETE FROM darkroom.opening_balances o WHERE o.user_id = after;
     UPDATE darkroom.opening_balances o SET user_id = after WHERE o.user_id = before;
+    UPDATE darkroom.freed_slots f SET user_id = after WHERE f.user_id = before;
+    DELETE FROM darkroom.turns t WHERE t.user_id = after;
+    UPDATE darkroom.turns t SET user_id = after WHERE t.user_id = before;
     DELETE FROM darkroom.submissions s WHERE s.user_id = after;
     UPDATE darkroom.submissions s SET user_id = after WHERE s.user_id = before;
+    UPDATE darkroom.batches b SET user_id = after WHERE b.user_id = before;
     RETURN NULL;
 END $$;

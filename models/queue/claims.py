@@ -9,13 +9,13 @@ from uuid import UUID
 
 from asyncpg import PostgresError, Record
 
-from config.job_terms import DEFAULT_QUEUE
 from config.values import value
 from models.connections import LOCK_TIMEOUT_MS, Connection
 from models.job_state import JobStatus
 from models.job_tables.registry import JOB_TABLES
 from models.job_tables.rendering import FINISHED, NEXT, as_id, assigned, label, labels, now, shown_stage, types
 from models.job_tables.table import JobTable
+from models.queue.fair import ASKS, UNCHECKED, admit
 from models.queue.pauses import HELD_AT_ONCE, RESUMED, hold_paused
 
 
@@ -125,33 +125,43 @@ def _claim(look_at: int) -> str:
     anew for each claim, or reads whole tables. Measured with 5,000 queued jobs:
     2.7 ms a claim instead of 0.9 ms.
     """
-    return _claim_of("q.ready AND q.status = 'pending' AND q.suspect_of IS NULL", look_at)
+    return _claim_of("q.ready AND q.status = 'pending' AND q.suspect_of IS NULL", look_at, is_drained=_IS_DRAINED)
 
 
-def _claim_of(which: str, look_at: int, wait_ms: int = TRIGGER_WAIT_MS) -> str:
+_IS_DRAINED: Final = "(SELECT count(*) FROM picked) < {look_at}"
+
+
+def _claim_of(which: str, look_at: int, wait_ms: int = TRIGGER_WAIT_MS, *, is_drained: str = "false") -> str:
+    is_drained = is_drained.format(look_at=look_at)
     # The last column restores the usual lock_timeout, because triggers that run after the statement, and the commit,
     # may have to wait for other transactions.
     return f"""
 WITH pauses AS MATERIALIZED (
         SELECT darkroom.setting('pauses') AS now, set_config('lock_timeout', '{wait_ms}', true)),
     picked AS MATERIALIZED (
-        SELECT q.ctid AS queue_at, q.id, q.job_type, q.job_id, q.tier, q.position, q.run_token AS earlier_token
+        SELECT q.ctid AS queue_at, q.id, q.job_type, q.job_id, q.tier, q.position, q.units,
+               q.run_token AS earlier_token
         FROM darkroom.job_queue q
         WHERE q.queue = $1 AND {which}
           AND (SELECT coalesce(NOT s.now ? ('queue:' || $1::text), true) FROM pauses s)
           AND EXISTS (SELECT FROM darkroom.workers w WHERE w.id = $3 AND w.lease_expires_at > now())
-        ORDER BY q.position LIMIT {look_at} FOR UPDATE SKIP LOCKED),
+        ORDER BY q.position, q.id LIMIT {look_at} FOR UPDATE SKIP LOCKED),
     due AS MATERIALIZED (
         SELECT p.* FROM picked p CROSS JOIN pauses s WHERE darkroom.pause_of(p.job_type, p.tier, s.now) IS NULL),
     {_LOCKED},
     free AS MATERIALIZED ({_FREE}),
     taken AS MATERIALIZED (
         SELECT f.*, (left((SELECT gen_random_uuid()::text), 24) || lpad(to_hex(f.id), 12, '0'))::uuid AS token
-        FROM free f ORDER BY f.position LIMIT $2),
+        FROM free f ORDER BY f.position, f.id LIMIT $2),
+    advanced AS MATERIALIZED (
+        SELECT darkroom.advance(max(t.position + least(t.units, 1000000)), {is_drained}, $1)
+        FROM taken t
+        HAVING count(*) > 0),
     claimed AS (
         UPDATE darkroom.job_queue q
         SET status = 'processing', ready = false, worker_id = $3, lease_token = taken.token, run_token = taken.token,
             attempts = least(q.attempts, {_MOST - 1}) + 1, started_at = now(),
+            claimed_at = coalesce(q.claimed_at, now()),
             refusals = 0, refused_since = NULL, refused_state = NULL,
             notified_at = CASE WHEN q.notified_at > now() - interval '1 second' THEN q.notified_at ELSE now() END,
             deadline_at = now() + make_interval(secs => ($4::jsonb ->> q.stage)::float8)
@@ -169,14 +179,14 @@ WITH pauses AS MATERIALIZED (
         FROM claimed c)
 SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.max_attempts, c.worker_id,
        c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
-       (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused,
+       (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused, {ASKS} AS has_asking,
        CASE WHEN c.notified_at = now() THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END,
        CASE WHEN c.id IS NOT NULL AND c.id NOT IN (SELECT s.id FROM ({_ALL_STARTED}) s)
             THEN darkroom.refuse_change(c.job_id, 'PROCESSING') END,
        set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true)
-FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside
+FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside CROSS JOIN (SELECT count(*) FROM advanced) moved
 LEFT JOIN claimed c ON true
-ORDER BY c.position
+ORDER BY c.position, c.id
 """
 
 
@@ -189,6 +199,9 @@ async def claim(
     connection: Connection, worker_id: UUID, queue: str, most: int, deadlines_s: Mapping[str, float]
 ) -> list[Claim]:
     """Claim up to `most` jobs of a queue, in the order of their positions. Each statement commits by itself.
+
+    Jobs that wait for their position or a slot (`models.queue.fair`) get it here, after the claim that has seen
+    them.
 
     Normally one statement is run. Rows that it finds locked are left for later; if there were any, further statements
     look at the rows behind them, each at more rows than the last, so that a program that locks many jobs doesn't leave
@@ -204,30 +217,35 @@ async def claim(
 
     Raises:
         asyncpg.PostgresError: the database refused one of the rows, and this call claimed no job
-            (`models.queue.refusals`). If an earlier statement of the call claimed jobs, they are returned instead.
+            (`models.queue.refusals`). If an earlier statement of the call claimed jobs, they are returned instead,
+            whatever later statement fails.
     """
     claims: list[Claim] = []
     held = 0
     look_at = 1 << (most - 1).bit_length()  # a power of two, so that there are few different statements
-    while True:
-        try:
+    try:
+        while True:
             rows = await connection.fetch(
                 _claim(look_at), queue, most - len(claims), worker_id, dict(deadlines_s), timeout=CLAIM_S
             )
-        except (PostgresError, TimeoutError):
-            if claims and not connection.is_in_transaction():
-                return claims  # these claims are committed, so they are returned; the next call meets the refusal again
-            raise
-        claims += [Claim.from_row(row) for row in rows if row["id"] is not None]
-        if len(claims) == most:
-            return claims
-        if rows[0]["has_paused"] and held < _MOST_HELD:
-            held += HELD_AT_ONCE
-            await hold_paused(connection, queue)
-        elif rows[0]["has_stepped_aside"] and look_at <= _MOST_LOOKED_AT:
-            look_at *= _WIDER
-        else:
-            return claims
+            claims += [Claim.from_row(row) for row in rows if row["id"] is not None]
+            # Slots are given even if these claims are enough: other processes may have free lanes
+            are_admitted = rows[0]["has_asking"] and await admit(connection) > 0
+            if len(claims) == most:
+                return claims
+            if are_admitted:
+                continue
+            if rows[0]["has_paused"] and held < _MOST_HELD:
+                held += HELD_AT_ONCE
+                await hold_paused(connection, queue)
+            elif rows[0]["has_stepped_aside"] and look_at <= _MOST_LOOKED_AT:
+                look_at *= _WIDER
+            else:
+                return claims
+    except (PostgresError, TimeoutError):
+        if claims and not connection.is_in_transaction():
+            return claims  # these claims are committed, so they are returned; the next call meets the refusal again
+        raise
 
 
 _ONE = """q.id = $5 AND (q.ready AND q.status = 'pending'
@@ -308,43 +326,61 @@ async def wake_due(connection: Connection) -> set[str]:
 
 
 async def ready_queues(connection: Connection) -> set[str]:
-    """Return the queues that have claimable jobs now."""
+    """Return the queues that have jobs which can be claimed now, or as soon as a claimer has given them a position."""
     rows = await connection.fetch(
-        "SELECT DISTINCT q.queue FROM darkroom.job_queue q WHERE q.ready AND q.status = 'pending'"
+        """SELECT DISTINCT q.queue FROM darkroom.job_queue q WHERE q.ready AND q.status = 'pending'
+           UNION SELECT q.queue FROM darkroom.job_queue q WHERE q.held_by = 'tag' AND q.status = 'pending'"""
     )
     return {row["queue"] for row in rows}
 
 
-_ENTERED = "coalesce(pg_sequence_last_value('darkroom.job_queue_position_seq'), 0)"
+_ENTERED = "coalesce(pg_sequence_last_value('darkroom.job_queue_id_seq'), 0)"
 
 _HAS_WORK = f"""
 SELECT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.status = 'processing')
     OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.status = 'retrying' AND q.scheduled_at <= now())
     OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.paused_by IS NOT NULL)
     OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.queue = ANY ($1) AND q.ready AND q.status = 'pending')
-       AS has_work, {_ENTERED} AS entered
+    OR {ASKS} OR {UNCHECKED}
+       AS has_work, {_ENTERED} AS entered, darkroom.setting('stage_queues') AS stage_queues
 """
 
 
-async def has_work(connection: Connection, queues: Sequence[str]) -> tuple[bool, int]:
-    """Return whether rescue, wake-ups or a claim from some queues could find anything, and what `entered_jobs` returns.
+@value
+class QueueNow:
+    """What a worker has to know before it looks for jobs.
 
-    The first is False while the queue has only jobs whose waiting time isn't over, or none at all. An idle worker
-    then needs no further statement about the queue.
+    Attributes:
+        has_work: whether rescue, wake-ups or a claim from its queues could find anything. It is False while they have
+            only jobs whose waiting time isn't over, or none at all. An idle worker then needs no further statement.
+        entered: what `entered_jobs` returns.
+        stage_queues: the queues of stages that are recorded; None if none are.
     """
+
+    has_work: bool
+    entered: int
+    stage_queues: Mapping[str, str] | None
+
+
+async def look_at_queue(connection: Connection, queues: Sequence[str]) -> QueueNow:
+    """Return what a worker of some queues has to know before it looks for jobs."""
     row = await connection.fetchrow(_HAS_WORK, list(queues))
     if row is None:
         raise AssertionError("unreachable: a SELECT without FROM has a row")
-    return row["has_work"], row["entered"]
+    return QueueNow(*row)
+
+
+_ASK: Final = "SELECT coalesce(bool_or(darkroom.ask_for_wake_up(q)), false) FROM unnest($1::text[]) q"
 
 
 async def ask_for_wake_up(connection: Connection, queues: Sequence[str]) -> bool:
-    """Request a notification from the next producer that submits a job. Call this after a claim found no job.
+    """Request a notification when the next job enters one of some queues. Call this after a claim found no job.
 
-    Return True if no other request was open. The caller must then look for jobs once more, because a job that entered
-    the queue between its look and this request caused no notification. Producers add jobs only to queue `default`.
+    Return True if for one of them no other request was open. The caller must then look for jobs once more, because a
+    job that entered between its look and this request caused no notification.
     """
-    return DEFAULT_QUEUE in queues and bool(await connection.fetchval("SELECT darkroom.ask_for_wake_up()"))
+    is_first: bool = await connection.fetchval(_ASK, list(queues))
+    return is_first
 
 
 async def entered_jobs(connection: Connection) -> int:

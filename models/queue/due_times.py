@@ -12,19 +12,22 @@ from models.job_tables.rendering import locked_row
 # The time at which the job ends unfinished is computed as in models/queue/rescue.py.
 _PLACE: Final = """
 SELECT q.id, q.queue, q.status, q.paused_by, q.scheduled_at, q.scheduled_at = 'infinity' AS waits_for_producer,
-       now() AS now, q.created_at + make_interval(secs => $3::float8 + darkroom.paused_s(
-           darkroom.paused_times(q.queue, q.job_type, q.tier, $4), q.created_at)) AS ends_at
-FROM darkroom.job_queue q WHERE q.job_type = $1 AND q.job_id = $2 FOR UPDATE
+       now() AS now, since.at + make_interval(secs => $3::float8 + darkroom.paused_s(
+           darkroom.paused_times(q.queue, q.job_type, q.tier, $4), since.at)) AS ends_at
+FROM darkroom.job_queue q CROSS JOIN LATERAL (SELECT greatest(q.created_at, q.run_at) AS at) since
+WHERE q.job_type = $1 AND q.job_id = $2 FOR UPDATE OF q
 """
-# A job that the database refused to start isn't claimed by this: models/queue/refusals.py tries it again.
+# The maximum wait of a job that begins earlier than its producer asked for is counted from there. A job that the
+# database refused to start isn't claimed by this: models/queue/refusals.py tries it again.
 _NOW: Final = """
 UPDATE darkroom.job_queue q
 SET scheduled_at = now(), status = CASE WHEN q.refused_since IS NULL THEN 'pending' ELSE q.status END,
-    ready = q.refused_since IS NULL
+    ready = q.refused_since IS NULL, run_at = CASE WHEN q.run_at > now() THEN now() ELSE q.run_at END
 WHERE q.id = $1 RETURNING q.scheduled_at
 """
 _LATER: Final = """
-UPDATE darkroom.job_queue q SET scheduled_at = $2, status = 'retrying', ready = false, paused_by = NULL
+UPDATE darkroom.job_queue q SET scheduled_at = $2, status = 'retrying', ready = false, paused_by = NULL,
+    run_at = CASE WHEN q.run_at > $2 THEN $2 ELSE q.run_at END
 WHERE q.id = $1 RETURNING q.scheduled_at
 """
 
@@ -67,7 +70,7 @@ async def lock_place(
         connection: in a transaction.
         job_type: of the job.
         job_id: of the job.
-        max_wait_s: the maximum wait, from submission on.
+        max_wait_s: the maximum wait, from submission on, or from a later time that the producer gave.
         stops: for each provider, the names of the pauses that stop it; their time doesn't count towards the maximum
             wait.
     """

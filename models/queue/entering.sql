@@ -6,35 +6,41 @@ CREATE OR REPLACE FUNCTION darkroom.max_attempts(max_retries bigint) RETURNS int
 RETURN (1 + least(greatest(0, coalesce(max_retries, (darkroom.setting('max_retries') #>> '{}')::bigint, 3)),
                   2147483646))::integer;
 
--- Ask the next producer to notify; false if one has been asked already. A sequence that was set back is corrected here.
-CREATE OR REPLACE FUNCTION darkroom.ask_for_wake_up() RETURNS boolean
+-- Ask the next producer of a queue to notify; false if one has been asked already. A sequence that was set back is
+-- corrected here.
+CREATE OR REPLACE FUNCTION darkroom.ask_for_wake_up(of_queue text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    asked bigint := coalesce(pg_sequence_last_value('darkroom.wake_ups_asked_seq'), 0);
-    sent bigint := coalesce(pg_sequence_last_value('darkroom.wake_ups_sent_seq'), 0);
+    asked_queue text := coalesce(of_queue, {{default queue}});
+    asking regclass := darkroom.sequence_of(asked_queue, 'wake_ups_asked_seq');
+    asked bigint := coalesce(pg_sequence_last_value(asking), 0);
+    sent bigint := coalesce(pg_sequence_last_value(darkroom.sequence_of(asked_queue, 'wake_ups_sent_seq')), 0);
 BEGIN
-    IF asked > sent THEN
+    IF of_queue IS NULL THEN
+        PERFORM darkroom.admit();  -- an idle worker of an earlier release, whose claims give neither positions nor slots
+    END IF;
+    IF asked > sent OR asking IS NULL THEN
         RETURN false;
     END IF;
-    PERFORM setval('darkroom.wake_ups_asked_seq', sent + 1);
+    PERFORM setval(asking, sent + 1);
     RETURN true;
 END $$;
 
 -- Notify if an idle worker has asked for it. A NOTIFY in every commit would limit the throughput of the whole database,
 -- so one producer answers each request: the one that gets its lock, which is held until the commit and never waited
 -- for. If that producer rolls back, no notification is sent; a worker asks again after its next look.
-CREATE OR REPLACE FUNCTION darkroom.send_wake_up() RETURNS void
+CREATE OR REPLACE FUNCTION darkroom.send_wake_up(of_queue text DEFAULT {{default queue}}) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    asked bigint := pg_sequence_last_value('darkroom.wake_ups_asked_seq');
+    asked bigint := pg_sequence_last_value(darkroom.sequence_of(of_queue, 'wake_ups_asked_seq'));
+    sending regclass := darkroom.sequence_of(of_queue, 'wake_ups_sent_seq');
 BEGIN
-    IF asked > coalesce(pg_sequence_last_value('darkroom.wake_ups_sent_seq'), 0)
-            AND pg_try_advisory_xact_lock('darkroom.wake_ups_sent_seq'::regclass::oid::integer,
-                                          (asked % 2147483647)::integer) THEN
-        PERFORM setval('darkroom.wake_ups_sent_seq', asked);
-        PERFORM pg_notify('darkroom_bells', {{default queue}}) WHERE darkroom.may_notify();
+    IF asked > coalesce(pg_sequence_last_value(sending), 0)
+            AND pg_try_advisory_xact_lock(sending::oid::integer, (asked % 2147483647)::integer) THEN
+        PERFORM setval(sending, asked);
+        PERFORM pg_notify('darkroom_bells', of_queue) WHERE darkroom.may_notify();
     END IF;
 END $$;
 
@@ -46,7 +52,8 @@ SET search_path = pg_catalog, pg_temp {{kept plans}} AS $$
 BEGIN
     UPDATE darkroom.job_queue q
     SET status = CASE WHEN w.until > now() THEN 'retrying' ELSE 'pending' END, ready = coalesce(w.until <= now(), true),
-        scheduled_at = coalesce(w.until, now()), paused_by = NULL
+        scheduled_at = coalesce(w.until, now()), paused_by = NULL,
+        run_at = CASE WHEN w.until > now() AND isfinite(w.until) THEN w.until END
     FROM (SELECT {{id j}} AS id, {{waits until j}} AS until
           FROM {{table}} j WHERE j.{{id column}} = ANY ({{ids from ids}})) w
     WHERE q.job_id = ANY (ids) AND q.job_type IN ({{types}}) AND q.job_id = w.id AND q.status <> 'processing'
@@ -54,26 +61,138 @@ BEGIN
 END $$;
 
 --: end
--- Queue jobs, and wake an idle worker. `pauses` are the operators' present ones (pauses.sql). This writes no row that
--- other producers write too, and above READ COMMITTED reads none: one shared row would make their transactions fail.
-CREATE OR REPLACE FUNCTION darkroom.enqueue(jobs darkroom.entering[], pauses jsonb) RETURNS integer
+-- Raise an error for a time at which no job can begin. One beyond the year 3000 isn't meant: it is infinite, or its unit
+-- was mistaken.
+CREATE OR REPLACE FUNCTION darkroom.check_run_at(run_at timestamptz) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF run_at >= '3000-01-01 00:00:00+00' OR run_at = '-infinity' THEN
+        RAISE EXCEPTION 'run_at is no time at which a job can begin: give one before the year 3000, or NULL for at once'
+            USING ERRCODE = '22023';
+    END IF;
+END $$;
+
+-- Let the jobs that this transaction inserts from now on begin at a time and not before; at once if the time is NULL or
+-- past. It is a setting of the transaction, because job rows have no column for it, and because a row of the queue that
+-- was just inserted can't be looked up without reading what unrelated serializable transactions write.
+CREATE OR REPLACE FUNCTION darkroom.begin_at(run_at timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM set_config('darkroom.run_at',
+                       coalesce(to_char(run_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US"Z"'), ''), true);
+END $$;
+
+-- Return the time that begin_at, or the producer by set_config('darkroom.run_at', ..., true), has set for the jobs that
+-- enter now; NULL for at once.
+CREATE OR REPLACE FUNCTION darkroom.begins_at() RETURNS timestamptz
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    run_at timestamptz := nullif(current_setting('darkroom.run_at', true), '')::timestamptz;
+BEGIN
+    PERFORM darkroom.check_run_at(run_at);
+    RETURN CASE WHEN run_at > now() THEN run_at END;
+END $$;
+
+-- Queue jobs, and wake an idle worker. `terms` are the settings of the fair order and the operators' present pauses
+-- (pauses.sql). This writes no row that other producers write too, and above READ COMMITTED reads none: one shared row
+-- would make their transactions fail. So there, where others' jobs since the snapshot can't be seen either, a claimer
+-- gives the jobs their positions (fair.sql), as it does for a job whose time has come. Only jobs of one table come here
+-- at a time, so that their ids tell them apart.
+CREATE OR REPLACE FUNCTION darkroom.enqueue(jobs darkroom.entering[], terms jsonb) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    pauses jsonb := terms -> 'pauses';
+    needs_slot boolean := coalesce(terms -> 'user_caps', '{}') <> '{}';
+    of_queue text := {{default queue}};
+    queues text[];
+    now_at bigint;
+    tags bigint[];
+    units bigint[];
+    begins_at timestamptz := CASE WHEN coalesce(current_setting('darkroom.run_at', true), '') <> ''
+                                  THEN darkroom.begins_at() END;
+    of_batch uuid := nullif(current_setting('darkroom.batch_id', true), '')::uuid;  -- set by darkroom.enter_batch
+    job darkroom.entering;
+    tagged record;
+    pause text;
+    ids text[];
+    later text[] := '{}';  -- jobs that wait for a time, or for their producer, by a column of their own
     entered integer;
 BEGIN
-    INSERT INTO darkroom.job_queue
-        (job_type, job_id, user_id, tier, queue, stage, position, max_attempts, created_at, ready, paused_by)
-    SELECT j.job_type, j.job_id, j.user_id, j.tier, {{default queue}}, j.stage,
-           nextval('darkroom.job_queue_position_seq'), j.max_attempts, j.created_at,
-           darkroom.pause_of(j.job_type, j.tier, pauses) IS NULL, darkroom.pause_of(j.job_type, j.tier, pauses)
-    FROM unnest(jobs) j
-    ON CONFLICT (job_type, job_id) DO NOTHING;
+    IF terms -> 'stage_queues' <> '{}' THEN
+        queues := ARRAY(SELECT DISTINCT darkroom.queue_of(j.stage, terms -> 'stage_queues') FROM unnest(jobs) j ORDER BY 1);
+        IF cardinality(queues) > 1 THEN  -- jobs of several types: those of each queue enter by themselves
+            SELECT sum(darkroom.enqueue(ARRAY(
+                SELECT ROW(j.job_type, j.job_id, j.user_id, j.tier, j.cost, j.stage, j.max_attempts,
+                           j.created_at)::darkroom.entering
+                FROM unnest(jobs) WITH ORDINALITY j
+                WHERE darkroom.queue_of(j.stage, terms -> 'stage_queues') = q.queue ORDER BY j.ordinality), terms))
+            INTO entered FROM unnest(queues) q (queue);
+            RETURN entered;
+        END IF;
+        of_queue := coalesce(queues[1], of_queue);
+    END IF;
+    now_at := darkroom.virtual_time(of_queue);
+    IF current_setting('transaction_isolation') = 'read committed' AND begins_at IS NULL THEN
+        --: each job table whose jobs may wait
+        ids := ARRAY(SELECT j.job_id FROM unnest(jobs) j WHERE j.job_type IN ({{types}}));
+        later := later || ARRAY(SELECT {{id r}} FROM {{table}} r
+                                WHERE r.{{id column}} = ANY ({{ids from ids}}) AND {{waits until r}} > now());
+        --: end
+        IF cardinality(later) = 0 AND cardinality(jobs) = 1 THEN
+            job := jobs[1];
+            tagged := darkroom.tag_job(of_queue, job, terms);
+        ELSIF cardinality(later) = 0 THEN
+            SELECT t.tags, t.units INTO tags, units FROM darkroom.tag_jobs(of_queue, jobs, terms) t;
+        ELSIF cardinality(later) < cardinality(jobs) THEN
+            -- the jobs that are due at once get their tags; the place of any other has none
+            SELECT array_agg(CASE WHEN j.is_due THEN t.tags[j.place] END ORDER BY j.ordinality),
+                   array_agg(CASE WHEN j.is_due THEN t.units[j.place] END ORDER BY j.ordinality)
+            INTO tags, units
+            FROM (SELECT e.ordinality, d.is_due, count(*) FILTER (WHERE d.is_due) OVER (ORDER BY e.ordinality) AS place
+                  FROM unnest(jobs) WITH ORDINALITY e CROSS JOIN LATERAL (SELECT e.job_id <> ALL (later) AS is_due) d) j
+            CROSS JOIN darkroom.tag_jobs(of_queue, ARRAY(
+                SELECT ROW(e.job_type, e.job_id, e.user_id, e.tier, e.cost, e.stage, e.max_attempts,
+                           e.created_at)::darkroom.entering
+                FROM unnest(jobs) WITH ORDINALITY e WHERE e.job_id <> ALL (later) ORDER BY e.ordinality), terms) t;
+        END IF;
+    END IF;
+    IF job.job_id IS NOT NULL THEN  -- one job, without a query over sets
+        pause := CASE WHEN tagged.tag IS NOT NULL THEN darkroom.pause_of(job.job_type, job.tier, pauses) END;
+        INSERT INTO darkroom.job_queue
+            (job_type, job_id, user_id, tier, queue, stage, position, units, max_attempts, created_at, ready, paused_by,
+             held_by, batch_id)
+        VALUES (job.job_type, job.job_id, job.user_id, job.tier, of_queue, job.stage, coalesce(tagged.tag, now_at),
+                CASE WHEN tagged.tag IS NULL THEN darkroom.fair_cost(job.tier, job.cost) * 1000000 ELSE tagged.unit END,
+                job.max_attempts, job.created_at, pause IS NULL AND tagged.tag IS NOT NULL AND NOT needs_slot, pause,
+                CASE WHEN tagged.tag IS NULL THEN 'tag' WHEN pause IS NULL AND needs_slot THEN 'cap' END, of_batch)
+        ON CONFLICT (job_type, job_id) DO NOTHING;
+    ELSE
+        INSERT INTO darkroom.job_queue
+            (job_type, job_id, user_id, tier, queue, stage, position, units, max_attempts, created_at, ready, paused_by,
+             held_by, status, scheduled_at, run_at, batch_id)
+        SELECT j.job_type, j.job_id, j.user_id, j.tier, of_queue, j.stage, coalesce(j.tag, now_at),
+               CASE WHEN j.tag IS NULL THEN darkroom.fair_cost(j.tier, j.cost) * 1000000 ELSE j.units END,
+               j.max_attempts, j.created_at, p.pause IS NULL AND j.tag IS NOT NULL AND NOT needs_slot, p.pause,
+               CASE WHEN j.tag IS NULL THEN 'tag' WHEN p.pause IS NULL AND needs_slot THEN 'cap' END,
+               CASE WHEN begins_at IS NULL THEN 'pending' ELSE 'retrying' END, coalesce(begins_at, now()), begins_at, of_batch
+        FROM unnest(jobs, tags, units)
+            j (job_type, job_id, user_id, tier, cost, stage, max_attempts, created_at, tag, units)
+        CROSS JOIN LATERAL ( -- a paused job without a tag gets one nevertheless, and its pause with it
+            SELECT CASE WHEN j.tag IS NOT NULL THEN darkroom.pause_of(j.job_type, j.tier, pauses) END AS pause) p
+        ON CONFLICT (job_type, job_id) DO NOTHING;
+    END IF;
     GET DIAGNOSTICS entered = ROW_COUNT;
+    IF needs_slot AND begins_at IS NULL THEN
+        INSERT INTO darkroom.freed_slots (user_id) SELECT DISTINCT j.user_id FROM unnest(jobs) j;
+    END IF;
     --: each job table whose jobs may wait
     PERFORM darkroom.put_off_{{rows}}(ARRAY(SELECT j.job_id FROM unnest(jobs) j WHERE j.job_type IN ({{types}})));
     --: end
-    PERFORM darkroom.send_wake_up();
+    PERFORM darkroom.send_wake_up(of_queue);
     RETURN entered;
 END $$;
 
@@ -110,7 +229,7 @@ BEGIN
                 USING ERRCODE = 'P0001', DETAIL = format('given %s, expected 0 or more', negative.cost);
         END IF;
     END IF;
-    RETURN darkroom.enqueue(jobs, settings -> 'pauses');
+    RETURN darkroom.enqueue(jobs, settings);
 END $$;
 
 -- Return PostgreSQL's message about one of some columns that a table doesn't have; NULL if it has all of them. This is
@@ -122,7 +241,7 @@ SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     EXECUTE format('SELECT %s FROM %s WHERE false', columns, relation);
     RETURN NULL;
-EXCEPTION WHEN undefined_column THEN
+EXCEPTION WHEN undefined_column OR undefined_function THEN  -- gone, or of a type that isn't compared so
     RETURN SQLERRM;
 END $$;
 
@@ -148,7 +267,7 @@ END $$;
 -- BEFORE INSERT of a job that names no pipeline: writes its album's pipeline into the row, so that later changes of the
 -- album don't change how the job is treated. If its user may not use that pipeline, or only with a share token, the row
 -- is left to the worker, which refuses the job or checks the token. In a serializable transaction every row is left to
--- the worker, because the albums of unrelated users share index pages. Most pictures are in no album, so that is
+-- the worker, because the albums of unrelated users share index pages. A batch brings its jobs' pipelines. Most pictures are in no album, so that is
 -- checked first: ten thousand rows may arrive at once. models/queue/inputs.py has the same rule.
 CREATE OR REPLACE FUNCTION darkroom.fill_pipeline() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -159,7 +278,8 @@ DECLARE
 BEGIN
     -- the regclass lets these plans be made anew in every session when a column of the table has been altered
     IF 'public.image_enhancement_jobs'::regclass IS NULL OR NEW."pipelineId" IS NOT NULL OR NEW.status <> 'PENDING'
-            OR current_setting('transaction_isolation') = 'serializable' THEN
+            OR current_setting('transaction_isolation') = 'serializable'
+            OR coalesce(current_setting('darkroom.batch_id', true), '') <> '' THEN
         RETURN NEW;
     END IF;
     SELECT NEW."userId"::text, NEW."imageId"::text INTO owner, picture FROM public.album_images m
@@ -187,7 +307,7 @@ DECLARE
 BEGIN
     -- one query reads all settings on which entering depends, because each takes as long as inserting a row
     SELECT jsonb_object_agg(s.key, s.value) INTO settings FROM darkroom.settings s
-    WHERE s.key = ANY ('{mode,models,pauses,prices}');
+    WHERE s.key = ANY ('{mode,models,pauses,prices,stage_queues,user_caps,weights,priority_head_start}');
     {{entering checks}}
     SELECT array_agg(ROW({{type n}}, {{id n}}, {{user n}}, {{tier n}},
                          {{cost n}}, {{first stage n}}, {{max attempts n}}, now())::darkroom.entering

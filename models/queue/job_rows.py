@@ -25,10 +25,10 @@ WHERE (cardinality($1::text[]) = 0 OR j.status = ANY ($1::text[]))
   AND NOT ($6 AND EXISTS (SELECT FROM darkroom.operator_actions a WHERE a.action = 'job_retry' AND a.target = j.id))
 ORDER BY j."createdAt" DESC, j.id DESC LIMIT $7
 """
-_UNFINISHED: Final = "SELECT q.job_id FROM darkroom.job_queue q ORDER BY q.position"
+_UNFINISHED: Final = "SELECT q.job_id FROM darkroom.job_queue q ORDER BY q.position, q.id"
 _QUEUED: Final = """
-SELECT q.queue, q.stage, q.status, q.attempts, q.max_attempts, q.last_error, q.scheduled_at, q.created_at,
-       q.started_at, q.worker_id, q.deadline_at
+SELECT q.queue, q.stage, q.status, q.attempts, q.max_attempts, q.last_error, q.scheduled_at, q.run_at,
+       q.created_at, q.started_at, q.worker_id, q.deadline_at
 FROM darkroom.job_queue q WHERE q.job_id = $1 AND q.job_type = $2
 """
 _OURS: Final = "darkroom."
@@ -101,6 +101,7 @@ class QueueRow:
     max_attempts: int
     last_error: str | None
     scheduled_at: datetime
+    run_at: datetime | None
     created_at: datetime
     started_at: datetime | None
     worker_id: UUID | None

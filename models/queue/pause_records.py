@@ -34,7 +34,8 @@ SELECT p.name, p.paused_at, p.resumed_at, p.actor, p.reason FROM darkroom.pauses
 WHERE p.name = ANY ($1) AND p.paused_at < $3 AND coalesce(p.resumed_at, 'infinity') > $2 ORDER BY p.paused_at
 """
 _QUEUES: Final = """
-SELECT DISTINCT k.queue FROM (SELECT 'default' AS queue UNION ALL SELECT q.queue FROM darkroom.job_queue q
+SELECT DISTINCT k.queue FROM (SELECT n AS queue FROM darkroom.queues() n
+                              UNION ALL SELECT q.queue FROM darkroom.job_queue q
                               UNION ALL SELECT unnest(w.queues) FROM darkroom.workers w) k
 """
 _SWITCH: Final = """
@@ -129,5 +130,5 @@ async def pauses_between(connection: Connection, names: Sequence[str], begin: da
 
 
 async def known_queues(connection: Connection) -> set[str]:
-    """Return the names of all queues that jobs or live workers use, and `default`."""
+    """Return the names of all queues that jobs or live workers use, or that stages have."""
     return {row["queue"] for row in await connection.fetch(_QUEUES)}

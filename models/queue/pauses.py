@@ -34,7 +34,7 @@ WITH pauses AS MATERIALIZED (SELECT darkroom.setting('pauses') AS now),
     head AS MATERIALIZED (
         SELECT q.id, q.position, darkroom.pause_of(q.job_type, q.tier, s.now) AS pause
         FROM (SELECT h.* FROM darkroom.job_queue h WHERE h.queue = $1 AND h.ready AND h.status = 'pending'
-                AND h.position > $2 ORDER BY h.position LIMIT {HELD_AT_ONCE}) q CROSS JOIN pauses s),
+                AND h.position > $2 ORDER BY h.position, h.id LIMIT {HELD_AT_ONCE}) q CROSS JOIN pauses s),
     held AS (
         UPDATE darkroom.job_queue q SET ready = false, paused_by = darkroom.pause_of(q.job_type, q.tier, s.now)
         FROM pauses s WHERE darkroom.pause_of(q.job_type, q.tier, s.now) IS NOT NULL AND q.id = ANY (ARRAY(

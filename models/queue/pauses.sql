@@ -34,12 +34,14 @@ BEGIN
     END IF;
 END $$;
 
--- Return the times at which operators' pauses kept jobs of a queue, a type and a tier from running. `stops` has, for
--- each configured provider, the names of the pauses that stop it: these count only while every provider is stopped.
+-- Return the times at which operators' pauses kept jobs of a queue, a type and a tier from running. Pauses of all queues
+-- count, because a job passes several. `stops` has, for each configured provider, the names of the pauses that stop it:
+-- these count only while every provider is stopped.
 CREATE OR REPLACE FUNCTION darkroom.paused_times(queue text, job_type text, tier text, stops jsonb) RETURNS tstzmultirange
 LANGUAGE sql STABLE
 RETURN coalesce((SELECT range_agg(tstzrange(p.paused_at, p.resumed_at)) FROM darkroom.pauses p
-                 WHERE p.name IN ('queue:' || queue, 'type:' || job_type, 'tier:' || tier)), '{}')
+                 WHERE p.name IN ('queue:' || queue, 'type:' || job_type, 'tier:' || tier)
+                    OR p.name IN (SELECT 'queue:' || q FROM darkroom.queues() q)), '{}')
     + coalesce((SELECT range_intersect_agg(one.times) FROM (
         SELECT coalesce(range_agg(tstzrange(p.paused_at, p.resumed_at)) FILTER (WHERE p.name IS NOT NULL),
                         '{}'::tstzmultirange) AS times

@@ -33,6 +33,7 @@ from models.queue.transitions import (
     HOUSEKEEPING_LOCK_TIMEOUT_MS,
     HOUSEKEEPING_STATEMENT_S,
     Failed,
+    HandedOver,
     JobRef,
     Released,
     Retried,
@@ -88,7 +89,7 @@ class Claimed:
 
 _HEAD = """
 SELECT q.id, q.job_type, q.job_id FROM darkroom.job_queue q
-WHERE q.queue = $1 AND q.ready AND q.status = 'pending' AND q.suspect_of IS NULL ORDER BY q.position LIMIT $2
+WHERE q.queue = $1 AND q.ready AND q.status = 'pending' AND q.suspect_of IS NULL ORDER BY q.position, q.id LIMIT $2
 """
 _DUE = f"""
 SELECT q.id, q.job_type, q.job_id FROM darkroom.job_queue q
@@ -311,7 +312,7 @@ async def end_refused(
 def event_of(transition: Transition) -> str:
     """Return the name, in the job's history, of a transition after which the job continues."""
     match transition:
-        case Released():
+        case Released() | HandedOver():
             return "released"
         case Snoozed():
             return "snoozed"

@@ -289,19 +289,19 @@ async def release_claims(database: Database, tokens: Collection[UUID]) -> None:
 
 
 # Ids follow the order of submission, so the oldest rows are read, without an index on age; more rows are read only
-# while pauses hold back older jobs. The pauses' times are computed once for all jobs of a queue, type and tier.
+# while pauses or producers hold back older jobs. Times of pauses are computed once for each queue, type and tier.
 _OLD = """
 WITH old AS MATERIALIZED (
         SELECT * FROM (SELECT q.id, q.job_type, q.job_id, q.user_id, q.tier, q.queue, q.stage, q.attempts, q.status,
-                              q.last_error, q.created_at, q.lease_token
+                              q.last_error, q.created_at, q.lease_token, greatest(q.created_at, q.run_at) AS since
                        FROM darkroom.job_queue q WHERE q.id > $2 ORDER BY q.id LIMIT 1000) q
         WHERE q.created_at < now() - make_interval(secs => $1)),
     kinds AS MATERIALIZED (
         SELECT k.*, darkroom.paused_times(k.queue, k.job_type, k.tier, $3) AS times
         FROM (SELECT DISTINCT o.queue, o.job_type, o.tier FROM old o) k)
-SELECT o.*, p.paused_s, extract(epoch FROM now() - o.created_at) - p.paused_s > $1 AS is_overdue
+SELECT o.*, p.paused_s, extract(epoch FROM now() - o.since) - p.paused_s > $1 AS is_overdue
 FROM old o JOIN kinds k USING (queue, job_type, tier)
-CROSS JOIN LATERAL (SELECT darkroom.paused_s(k.times, o.created_at) AS paused_s) p ORDER BY o.id
+CROSS JOIN LATERAL (SELECT darkroom.paused_s(k.times, o.since) AS paused_s) p ORDER BY o.id
 """
 _PAGE = 1_000
 
@@ -311,7 +311,7 @@ async def overdue_jobs(database: Database, max_wait_s: float, stops: Stops = ())
 
     Args:
         database: where the queue is.
-        max_wait_s: the longest time from submission to the end.
+        max_wait_s: the longest time from submission, or from a later time that the producer gave, to the end.
         stops: for each provider that may be asked, the names of the pauses that stop it.
     """
     return [late.job.ref.job_id async for late in _overdue(database, max_wait_s, stops)]

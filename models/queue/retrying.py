@@ -13,7 +13,9 @@ from models.queue.job_rows import Job
 _SET_MODEL: Final = "SELECT set_config('darkroom.model', $1, true)"
 _QUEUE: Final = """
 UPDATE darkroom.job_queue q SET stage = coalesce($2, q.stage), payload = q.payload || $3::jsonb WHERE q.job_id = $1
+RETURNING q.id
 """
+_MOVE: Final = "SELECT darkroom.move_to_queues($1)"
 
 
 async def lock_job(connection: Connection, job: Job) -> None:
@@ -63,4 +65,6 @@ FROM kept WHERE q.job_id = kept.id AND q.job_type = $3
 
 async def begin_at(connection: Connection, new_id: str, stage: str | None, payload: Mapping[str, Any]) -> None:
     """Add entries to a queued job's payload, and set the stage at which it begins if `stage` isn't None."""
-    await connection.execute(_QUEUE, new_id, stage, payload)
+    rows = await connection.fetch(_QUEUE, new_id, stage, payload)
+    if stage is not None:
+        await connection.execute(_MOVE, [row["id"] for row in rows])

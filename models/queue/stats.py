@@ -1,6 +1,6 @@
 """Statistics of queues: jobs by status, and live worker processes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -8,21 +8,8 @@ from uuid import UUID
 
 from models.connections import Connection
 from models.job_state import TERMINAL
+from models.queue.counts import JobGroup
 
-# A job that a pause concerns counts as paused even if its row is still in the index; likewise for refused jobs.
-_QUEUES: Final = """
-SELECT q.queue, s.status, count(*)::integer AS count,
-       round(extract(epoch FROM now() - min(q.created_at))::numeric, 1)::double precision AS oldest_wait_s,
-       min(q.scheduled_at) FILTER (WHERE q.status = 'retrying') AS next_due_at
-FROM (SELECT coalesce(darkroom.setting('pauses'), '{}') AS now) p
-CROSS JOIN darkroom.job_queue q
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN q.status <> 'processing'
-                     AND (p.now ? ('queue:' || q.queue) OR darkroom.pause_of(q.job_type, q.tier, p.now) IS NOT NULL)
-                THEN 'paused' WHEN q.refused_since IS NOT NULL THEN 'refused'
-                WHEN q.suspect_of IS NOT NULL AND q.status <> 'processing' THEN 'suspect' ELSE q.status END AS status) s
-GROUP BY q.queue, s.status ORDER BY q.queue, s.status
-"""
 _LIVE: Final = """
 SELECT w.id, w.host, w.pid, w.queues, w.lanes,
        (SELECT count(*) FROM darkroom.job_queue q WHERE q.worker_id = w.id AND q.status = 'processing')::integer
@@ -33,6 +20,11 @@ SELECT w.id, w.host, w.pid, w.queues, w.lanes,
 FROM darkroom.workers w
 WHERE w.lease_expires_at > now() AND ($1::text IS NULL OR $1 = ANY (w.queues))
 ORDER BY w.host, w.started_at
+"""
+_OF_QUEUES: Final = """
+SELECT q.queue, count(*)::integer AS workers, sum(w.lanes)::integer AS lanes
+FROM darkroom.workers w CROSS JOIN LATERAL unnest(w.queues) q (queue)
+WHERE w.lease_expires_at > now() GROUP BY q.queue
 """
 _CAPACITY: Final = """
 SELECT count(*) AS workers, coalesce(sum(w.lanes), 0) AS lanes FROM darkroom.workers w WHERE w.lease_expires_at > now()
@@ -49,7 +41,8 @@ GROUP BY j.status ORDER BY j.status
 class QueueCount:
     """How many jobs of a queue have a status.
 
-    Jobs that wait because of a pause have the status `paused`. Jobs that the database refuses to start
+    Jobs that wait because of a pause have the status `paused`, and jobs that wait for the time that their producer gave
+    the status `scheduled`. Jobs that the database refuses to start
     (`models.queue.refusals`) have the status `refused`, and jobs that have to run alone (`models.queue.suspects`) the
     status `suspect`.
     """
@@ -84,9 +77,36 @@ class Capacity:
     lanes: int
 
 
-async def queue_counts(connection: Connection) -> list[QueueCount]:
-    """Count the jobs in the queues, by queue and status."""
-    return [QueueCount(**row) for row in await connection.fetch(_QUEUES)]
+def by_status(groups: Iterable[JobGroup], now: datetime) -> list[QueueCount]:
+    """Return how many jobs each queue has by status: one status for each job, the first that keeps it from running."""
+    found: dict[tuple[str, str], list[JobGroup]] = {}
+    for group in groups:
+        status = group.held_by if group.held_by in _NAMED else _STATUSES.get(group.status, group.status)
+        found.setdefault((group.queue, status), []).append(group)
+    return [
+        QueueCount(
+            queue,
+            status,
+            sum(one.jobs for one in some),
+            wait_s(min(one.oldest_at for one in some), now),
+            min((one.next_due_at for one in some if one.next_due_at), default=None),
+        )
+        for (queue, status), some in sorted(found.items())
+    ]
+
+
+_NAMED: Final = frozenset({"paused", "refused", "suspect"})
+_STATUSES: Final = {"waiting": "pending", "running": "processing"}
+
+
+def wait_s(since: datetime, now: datetime) -> float:
+    """Return for how many seconds something has waited; 0 if it begins later."""
+    return round(max(0.0, (now - since).total_seconds()), 1)
+
+
+async def queue_capacities(connection: Connection) -> dict[str, Capacity]:
+    """Count, by queue, the live workers that claim from it, and their lanes, which they may share between queues."""
+    return {row["queue"]: Capacity(row["workers"], row["lanes"]) for row in await connection.fetch(_OF_QUEUES)}
 
 
 async def ended_of_last_day(connection: Connection) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Submission of jobs through the SQL functions that producers in any language call, and of the pictures they use."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 from models.connections import Connection
@@ -13,8 +14,12 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, darkroom.utc_now(), darkroom.utc_now
 """
 _DELETE_PICTURE: Final = 'DELETE FROM public.enhanced_images i WHERE i.id = $1 RETURNING i."originalR2Key"'
 _ORIGINAL_KEY: Final = 'SELECT i."originalR2Key" FROM public.enhanced_images i WHERE i.id = $1'
-_SUBMIT_ENHANCEMENT: Final = "SELECT darkroom.submit_enhancement($1, $2, $3, $4, $5, $6, $7)"
-_SUBMIT_GENERATION: Final = "SELECT darkroom.submit_generation($1, $2, $3, $4, $5, $6, $7, $8)"
+_SUBMIT_ENHANCEMENT: Final = """
+SELECT darkroom.submit_enhancement($1, $2, $3, $4, $5, $6, $7, coalesce($8, now() + $9::interval))
+"""
+_SUBMIT_GENERATION: Final = """
+SELECT darkroom.submit_generation($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, now() + $10::interval))
+"""
 _SET_ASPECT: Final = """
 UPDATE darkroom.job_queue q SET payload = q.payload || jsonb_build_object('aspect', $2::text)
 WHERE q.job_id = $1 AND q.job_type = 'generate'
@@ -56,6 +61,7 @@ class Enhancement:
         source_image_id: a second picture to blend in.
         idempotency_key: submitting again with the same key returns the same job.
         pipeline_token: the share token of a pipeline with visibility LINK.
+        run_at: the job doesn't begin before this time, or this duration after its submission; None for at once.
     """
 
     user_id: str
@@ -65,6 +71,7 @@ class Enhancement:
     source_image_id: str | None = None
     idempotency_key: str | None = None
     pipeline_token: str | None = None
+    run_at: datetime | timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,7 @@ class Generation:
         api_key_id: the user's API key of the application, for the application's own accounting.
         idempotency_key: submitting again with the same key returns the same job.
         aspect: `W:H` of a picture made from words; the queue keeps it, because the job's row has no column for it.
+        run_at: the job doesn't begin before this time, or this duration after its submission; None for at once.
     """
 
     user_id: str
@@ -92,6 +100,7 @@ class Generation:
     api_key_id: str | None = None
     idempotency_key: str | None = None
     aspect: str | None = None
+    run_at: datetime | timedelta | None = None
 
 
 async def insert_picture(connection: Connection, picture: PictureRow) -> None:
@@ -129,6 +138,7 @@ async def submit_enhancement(connection: Connection, job: Enhancement) -> str:
         _SUBMIT_ENHANCEMENT,
         *(job.user_id, job.image_id, job.tier, job.pipeline_id, job.source_image_id),
         *(job.idempotency_key, job.pipeline_token),
+        *_time(job.run_at),
     )
     return job_id
 
@@ -143,6 +153,7 @@ async def submit_generation(connection: Connection, job: Generation) -> str:
         _SUBMIT_GENERATION,
         *(job.user_id, job.job_type, job.tier, job.prompt, job.input_key, job.input_url, job.api_key_id),
         job.idempotency_key,
+        *_time(job.run_at),
     )
     return job_id
 
@@ -162,3 +173,8 @@ async def first_aspect(connection: Connection, job: Generation) -> str | None:
 async def set_aspect(connection: Connection, job_id: str, aspect: str) -> None:
     """Store the aspect of a picture made from words in the queue row, because the job's row has no column for it."""
     await connection.execute(_SET_ASPECT, job_id, aspect)
+
+
+def _time(run_at: datetime | timedelta | None) -> tuple[datetime | None, timedelta | None]:
+    """Return the two parameters of a submission that stand for a time: one is a time, the other a duration."""
+    return (None, run_at) if isinstance(run_at, timedelta) else (run_at, None)

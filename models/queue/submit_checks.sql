@@ -32,7 +32,8 @@ BEGIN
         FROM jsonb_each(jsonb_strip_nulls(arguments)) a WHERE known ? a.key AND known -> a.key <> a.value;
     ELSE
         SELECT string_agg(a.key, ', ' ORDER BY a.key) INTO differing
-        FROM jsonb_each(arguments) a WHERE coalesce(known -> a.key, 'null') <> a.value;
+        FROM jsonb_each(arguments) a WHERE coalesce(known -> a.key, 'null') <> a.value
+            AND (a.key <> 'run_at' OR known ? 'run_at');  -- an earlier release didn't keep it
     END IF;
     RETURN coalesce(differing, CASE WHEN first.job_type <> job_type THEN 'type' END);
 END $$;

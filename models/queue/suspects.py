@@ -36,7 +36,7 @@ CROSS JOIN LATERAL (
       AND (q.ready AND q.status = 'pending'
            OR q.refused_since IS NOT NULL AND q.status = 'retrying' AND q.scheduled_at <= now())
       AND NOT p.now ? ('queue:' || q.queue) AND darkroom.pause_of(q.job_type, q.tier, p.now) IS NULL
-    ORDER BY q.position LIMIT {_AT_ONCE}) s
+    ORDER BY q.position, q.id LIMIT {_AT_ONCE}) s
 LEFT JOIN LATERAL (
     SELECT w.id FROM darkroom.workers w
     WHERE w.lease_expires_at > now() AND k.queue = ANY (w.queues) AND w.revision >= '{_FIRST_REVISION}'

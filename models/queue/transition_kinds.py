@@ -90,4 +90,19 @@ class Released:
     duration_ms: int = 0
 
 
-Transition: TypeAlias = Checkpoint | Completed | Failed | Retried | Snoozed | Released
+@value
+class HandedOver:
+    """Transition: the next stage has another queue, where the job waits for it. The attempt isn't counted.
+
+    All earlier checkpoints of the run must be committed.
+    """
+
+    stage: str
+    queue: str
+    duration_ms: int = 0
+
+
+Waits: TypeAlias = Retried | Snoozed | Released | HandedOver
+"""The transitions after which a job waits."""
+
+Transition: TypeAlias = Checkpoint | Completed | Failed | Waits

@@ -29,7 +29,8 @@ from models.job_tables.rendering import (
     shown_stage,
 )
 from models.job_tables.table import JobTable
-from models.queue.transition_kinds import Checkpoint, Completed, Failed, Released, Retried, Snoozed, Transition
+from models.queue.handing_over import WAKES, handed_over
+from models.queue.transition_kinds import Checkpoint, Completed, Failed, HandedOver, Retried, Snoozed, Transition, Waits
 
 MAX_ERROR_CHARS: Final = 2_000
 """How many characters of an error message a row keeps; every message of ours is shorter."""
@@ -111,7 +112,7 @@ def as_json(table: JobTable, number: int, write: ClaimWrite) -> dict[str, Any]:
     return made
 
 
-def _facts_of_an_end(end: Failed | Retried | Snoozed | Released) -> dict[str, Any]:
+def _facts_of_an_end(end: Failed | Waits) -> dict[str, Any]:
     """Return what else the statement needs to know of an end by which no stage finishes."""
     match end:
         case Retried() | Snoozed():
@@ -119,7 +120,9 @@ def _facts_of_an_end(end: Failed | Retried | Snoozed | Released) -> dict[str, An
             return {"reason": _cut(end.reason), "delay_s": end.delay.total_seconds(), "is_suspect": is_suspect}
         case Failed():
             return {"reason": _cut(end.reason)}
-        case Released():
+        case HandedOver():
+            return {"queue": end.queue}
+        case _:
             return {"delay_s": 0}
 
 
@@ -141,11 +144,13 @@ def _shown(table: JobTable, transitions: Sequence[Transition]) -> str | None:
     return reached[-1] if reached else None
 
 
-def _unfinished(transition: Failed | Retried | Snoozed | Released) -> list[Any]:
+def _unfinished(transition: Failed | Waits) -> list[Any]:
     """Return the row of a transition by which no stage finishes in the job's history (`as_json`)."""
+    if isinstance(transition, HandedOver):
+        return ["handed_over", transition.stage, transition.duration_ms, {"queue": transition.queue}]
     event = transition.event if isinstance(transition, Retried) else type(transition).__name__.lower()
     row = [event, transition.stage, transition.duration_ms]
-    return row if isinstance(transition, Released) else [*row, None, _cut(transition.reason)]
+    return [*row, None, _cut(transition.reason)] if isinstance(transition, Failed | Retried | Snoozed) else row
 
 
 def _cut(text: str) -> str:
@@ -228,6 +233,7 @@ def _waits(table: JobTable, _parts: Collection[str]) -> str:
 _WRITTEN: Final = {"checkpoint": ("reached", _reached), "completed": ("completed", _completed)} | {
     "failed": ("failed", _failed),
     "waits": ("waits", _waits),
+    "handedover": ("handed", lambda table, _parts: handed_over(table, _AT_ITS_PLACE)),
 }
 
 
@@ -326,6 +332,7 @@ def _statement(table: JobTable, parts: tuple[str, ...], *, is_group: bool) -> st
     # AFTER triggers and the commit, which may have to wait for others, get the usual time once all rows are written
     usual = f", set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true)" if is_group else ""
     others = "".join(f",{text}" for part, text in (("kept", _KEPT), ("artifact", _ARTIFACT)) if part in parts)
+    wakes, queue = (WAKES, ", queue text") if "handedover" in parts else ("", "")
     id_ = as_id(table, "w.job_id")
     return f"""
 WITH writes AS MATERIALIZED (
@@ -333,7 +340,7 @@ WITH writes AS MATERIALIZED (
         FROM {brief}jsonb_to_recordset($1) w (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
             shown text, deadline_s float8, delay_s float8, is_suspect boolean, reason text, columns jsonb,
-            history jsonb, kept jsonb, artifact jsonb)),
+            history jsonb, kept jsonb, artifact jsonb{queue})),
     job AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at, locked.relation AS row_in{filled}
         FROM writes w
@@ -364,7 +371,7 @@ WITH writes AS MATERIALIZED (
         -- If the statement is repeated after a lost answer, the claim still holds, and no stage must finish twice
         WHERE (held.kind <> 'checkpoint' OR held.stage = held.began_at)
           AND (held.kind <> 'completed' OR written.label = {label(table, JobStatus.COMPLETED)})){others}
-SELECT n, label{usual} FROM (SELECT n, label FROM written ORDER BY n) every
+SELECT n, label{usual}{wakes} FROM (SELECT n, label FROM written ORDER BY n) every
 """
 
 

@@ -14,7 +14,17 @@ from models.job_state import JobStatus
 from models.job_tables.registry import table_of
 from models.job_tables.rendering import state_of
 from models.queue.claims import Claim, FencedError
-from models.queue.transition_kinds import Checkpoint, Completed, Failed, Kept, Released, Retried, Snoozed, Transition
+from models.queue.transition_kinds import (
+    Checkpoint,
+    Completed,
+    Failed,
+    HandedOver,
+    Kept,
+    Released,
+    Retried,
+    Snoozed,
+    Transition,
+)
 from models.queue.transition_statements import (
     HELD,
     MAX_ERROR_CHARS,
@@ -34,6 +44,7 @@ __all__ = [
     "Checkpoint",
     "Completed",
     "Failed",
+    "HandedOver",
     "JobRef",
     "Kept",
     "Released",
@@ -163,7 +174,8 @@ SELECT $1, $2, 'fenced', $3, $4, $5
 WHERE NOT EXISTS (
     SELECT FROM darkroom.stage_runs r
     WHERE r.job_id = $2 AND r.job_type = $1 AND r.attempt = $4 AND r.worker_id = $5
-      AND (r.event IN ('failed', 'released', 'retried', 'snoozed') OR (r.event = 'finished' AND r.stage = $3)))
+      AND (r.event IN ('failed', 'released', 'retried', 'snoozed', 'handed_over')
+           OR (r.event = 'finished' AND r.stage = $3)))
 """
 
 

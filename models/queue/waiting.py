@@ -11,14 +11,16 @@ from models.job_tables.rendering import as_id, locked_row
 from models.job_tables.table import JobTable
 
 _QUEUED: Final = """
-SELECT now() AS now, q.queue, q.job_type, q.tier, q.status, q.stage, q.ready, q.paused_by, q.last_error,
-       q.refused_since, q.refusals, q.suspect_of, q.scheduled_at, q.created_at, q.started_at, q.deadline_at,
+SELECT now() AS now, q.queue, q.job_type, q.tier, q.status, q.stage,
+       coalesce(q.ready OR q.held_by = 'tag', false) AS ready, q.paused_by, q.held_by, q.last_error,
+       q.refused_since, q.refusals, q.suspect_of, q.scheduled_at, q.run_at, q.created_at, q.started_at,
+       q.deadline_at,
        w.host, w.pid, w.lease_expires_at > now() AS is_alive,
        (SELECT count(*) FROM darkroom.job_queue o
-        WHERE o.queue = q.queue AND o.ready AND o.status = 'pending' AND o.position < q.position
+        WHERE o.queue = q.queue AND o.ready AND o.status = 'pending' AND (o.position, o.id) < (q.position, q.id)
           AND (o.suspect_of IS NULL) = (q.suspect_of IS NULL)) AS before_it,
        (SELECT count(*) FROM darkroom.job_queue o
-        WHERE o.user_id = q.user_id AND o.status = 'processing') AS users_running,
+        WHERE o.user_id = q.user_id AND (o.status = 'processing' OR o.ready AND o.status = 'pending')) AS users_slots,
        (SELECT coalesce(sum(l.lanes), 0) FROM darkroom.workers l
         WHERE l.lease_expires_at > now() AND q.queue = ANY (l.queues)) AS lanes,
        (SELECT count(*) FROM darkroom.job_queue o WHERE o.queue = q.queue AND o.status = 'processing') AS running
@@ -76,13 +78,15 @@ class QueuedJob:
         tier: a label of `EnhancementTier`.
         status: pending, processing, or retrying, which waits for `scheduled_at`.
         stage: the stage that runs, or the next one.
-        ready: whether neither its user's cap nor a pause keeps it from being claimed.
+        ready: whether neither its user's cap nor a pause keeps it from being claimed, and it has a position.
         paused_by: name of the pause that keeps it from being claimed; None if none does.
+        held_by: 'cap' while it waits for a slot, 'tag' until it has a position; None otherwise.
         last_error: error of its last attempt, or with which the database last refused to start it.
         refused_since: since when the database refuses to start it; None if it doesn't.
         refusals: how often the database has refused.
         suspect_of: the worker that died while it ran the job, so that the job has to run alone; None for other jobs.
         scheduled_at: when it is due.
+        run_at: the time before which its producer doesn't want it to begin; None for at once.
         created_at: when it entered the queue.
         started_at: when it was claimed.
         deadline_at: deadline of the stage that runs.
@@ -90,7 +94,7 @@ class QueuedJob:
         pid: process id of that worker.
         is_alive: whether that worker's lease is valid; None without a worker.
         before_it: how many jobs workers will claim before it; for a job that has to run alone, how many such jobs.
-        users_running: how many jobs of its user run now.
+        users_slots: how many jobs of its user run or can be claimed.
         lanes: how many jobs the live workers of its queue can run at a time.
         running: how many jobs of its queue run now.
     """
@@ -103,11 +107,13 @@ class QueuedJob:
     stage: str
     ready: bool
     paused_by: str | None
+    held_by: str | None
     last_error: str | None
     refused_since: datetime | None
     refusals: int
     suspect_of: UUID | None
     scheduled_at: datetime
+    run_at: datetime | None
     created_at: datetime
     started_at: datetime | None
     deadline_at: datetime | None
@@ -115,7 +121,7 @@ class QueuedJob:
     pid: int | None
     is_alive: bool | None
     before_it: int
-    users_running: int
+    users_slots: int
     lanes: int
     running: int
 

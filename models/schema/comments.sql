@@ -27,20 +27,29 @@ COMMENT ON COLUMN darkroom.job_queue.status IS
 COMMENT ON COLUMN darkroom.job_queue.ready IS
     'Whether a claim may take it; false while it is paused or waits for its producer.';
 COMMENT ON COLUMN darkroom.job_queue.priority IS 'Reserved: no release reads it.';
-COMMENT ON COLUMN darkroom.job_queue.position IS 'Its position in the queue; the lowest is claimed first.';
+COMMENT ON COLUMN darkroom.job_queue.position IS
+    'Its start tag in millionths of a token; the lowest is claimed first, and of equal ones the one with the lowest id.';
+COMMENT ON COLUMN darkroom.job_queue.units IS
+    'Its cost divided by its user''s weight, in millionths of a token; undivided while held_by is tag.';
+COMMENT ON COLUMN darkroom.job_queue.held_by IS
+    'Why a pending job cannot be claimed, if no pause is the reason: tag (its position is to be settled) or cap (it waits for a free slot of its user''s).';
 COMMENT ON COLUMN darkroom.job_queue.attempts IS
     'How many attempts have begun; an attempt that was released or snoozed is subtracted again.';
 COMMENT ON COLUMN darkroom.job_queue.max_attempts IS 'How many attempts it may have: one, and its retries.';
 COMMENT ON COLUMN darkroom.job_queue.last_error IS
     'Why the last attempt failed or waits, or why the database refuses the job.';
 COMMENT ON COLUMN darkroom.job_queue.scheduled_at IS 'When it is due.';
+COMMENT ON COLUMN darkroom.job_queue.run_at IS
+    'The time before which its producer doesn''t want it to begin; NULL for at once.';
 COMMENT ON COLUMN darkroom.job_queue.created_at IS 'When it entered the queue.';
 COMMENT ON COLUMN darkroom.job_queue.started_at IS 'When its claim began; NULL while it has none.';
+COMMENT ON COLUMN darkroom.job_queue.claimed_at IS
+    'When it was claimed for the first time; NULL before, and where a worker of an earlier release claimed it.';
 COMMENT ON COLUMN darkroom.job_queue.worker_id IS 'The worker process that holds it; NULL if none does.';
 COMMENT ON COLUMN darkroom.job_queue.lease_token IS
     'Random for each claim; a write with another token changes nothing.';
 COMMENT ON COLUMN darkroom.job_queue.deadline_at IS 'Deadline of the stage that runs; 30 s later the claim is rescued.';
-COMMENT ON COLUMN darkroom.job_queue.batch_id IS 'Reserved: no release writes it.';
+COMMENT ON COLUMN darkroom.job_queue.batch_id IS 'The batch of which it is a job; NULL for other jobs.';
 COMMENT ON COLUMN darkroom.job_queue.notified_at IS
     'When a change was last notified; changes of the stage are notified once a second at most.';
 COMMENT ON COLUMN darkroom.job_queue.paused_by IS 'Name of the pause that holds it back; NULL if none does.';
@@ -52,6 +61,21 @@ COMMENT ON COLUMN darkroom.job_queue.suspect_of IS
     'The worker that died while it ran this job; until it has passed that stage, it runs alone in a process. NULL for other jobs.';
 COMMENT ON COLUMN darkroom.job_queue.run_token IS
     'The lease_token of the previous claim; if workflowRunId holds it, that claim wrote it there.';
+
+COMMENT ON TABLE darkroom.turns IS
+    'Whose turn is when: for each queue and user the finish tag of the job that entered last. A row below virtual time says nothing any more.';
+COMMENT ON COLUMN darkroom.turns.queue IS 'The queue.';
+COMMENT ON COLUMN darkroom.turns.user_id IS 'The user''s id.';
+COMMENT ON COLUMN darkroom.turns.finish IS 'Start tag plus units of the user''s last job, in millionths of a token.';
+COMMENT ON SEQUENCE darkroom.freed_slots_id_seq IS 'Gives rows of darkroom.freed_slots their id.';
+COMMENT ON SEQUENCE darkroom.virtual_time_seq IS
+    'Virtual time of queue default in millionths of a token: new users enter at it, and claims advance it.';
+COMMENT ON SEQUENCE darkroom.head_start_seq IS
+    'Up to where, in virtual time, head starts have been given to users with priority.';
+COMMENT ON TABLE darkroom.freed_slots IS
+    'Users who may have a free slot under their cap; the next claim looks, and deletes the row.';
+COMMENT ON COLUMN darkroom.freed_slots.id IS 'Id of the row.';
+COMMENT ON COLUMN darkroom.freed_slots.user_id IS 'The user''s id.';
 
 COMMENT ON TABLE darkroom.workers IS
     'One row for each worker process, with its lease. A worker whose lease has expired counts as dead, and its jobs are rescued.';
@@ -85,7 +109,7 @@ COMMENT ON COLUMN darkroom.stage_runs.id IS 'Number of the row, in the order of 
 COMMENT ON COLUMN darkroom.stage_runs.job_type IS 'The job''s type: enhance, blend, generate or modify.';
 COMMENT ON COLUMN darkroom.stage_runs.job_id IS 'The job''s id.';
 COMMENT ON COLUMN darkroom.stage_runs.event IS
-    'claimed, started, finished, failed, released, rescued, fenced (a lost claim wrote nothing), retried or snoozed.';
+    'claimed, started, finished, failed, released, rescued, fenced (a lost claim wrote nothing), retried, snoozed or handed_over (to the queue of the next stage).';
 COMMENT ON COLUMN darkroom.stage_runs.stage IS 'The stage that the event concerns.';
 COMMENT ON COLUMN darkroom.stage_runs.attempt IS 'Number of the attempt, from 1.';
 COMMENT ON COLUMN darkroom.stage_runs.worker_id IS 'Id of the worker process.';
@@ -176,11 +200,147 @@ COMMENT ON COLUMN darkroom.ticks.retry_at IS 'When it is tried again.';
 COMMENT ON COLUMN darkroom.ticks.started_at IS 'When work on it began.';
 COMMENT ON COLUMN darkroom.ticks.finished_at IS 'When it ended.';
 
-COMMENT ON TABLE darkroom.batches IS 'Reserved: no release writes it.';
+COMMENT ON TABLE darkroom.job_ends IS
+    'Ends of jobs that no roll-up has yet; the task roll-up-jobs deletes them as it rolls them up.';
+COMMENT ON COLUMN darkroom.job_ends.at IS 'When the job ended.';
+COMMENT ON COLUMN darkroom.job_ends.job_type IS 'The job''s type.';
+COMMENT ON COLUMN darkroom.job_ends.tier IS 'The job''s tier.';
+COMMENT ON COLUMN darkroom.job_ends.outcome IS 'Its terminal status, or DELETED if its row was deleted.';
+COMMENT ON COLUMN darkroom.job_ends.wait_s IS
+    'Seconds from its entry, or from its run_at, to its first claim, or to its end if nobody claimed it.';
+COMMENT ON COLUMN darkroom.job_ends.run_s IS
+    'Seconds from its first claim to its end, waits for retries included; NULL if nobody claimed it.';
+
+COMMENT ON TABLE darkroom.job_minutes IS
+    'Jobs that ended in a minute of the last two days, by type, tier and outcome.';
+COMMENT ON COLUMN darkroom.job_minutes.minute IS 'Beginning of the minute in which they ended.';
+COMMENT ON COLUMN darkroom.job_minutes.job_type IS 'The jobs'' type: enhance, blend, generate or modify.';
+COMMENT ON COLUMN darkroom.job_minutes.tier IS 'The jobs'' tier.';
+COMMENT ON COLUMN darkroom.job_minutes.outcome IS 'Their terminal status, or DELETED.';
+COMMENT ON COLUMN darkroom.job_minutes.jobs IS 'How many there were.';
+COMMENT ON COLUMN darkroom.job_minutes.wait_s IS 'Sum of their seconds from entry, or run_at, to the first claim.';
+COMMENT ON COLUMN darkroom.job_minutes.run_s IS 'Sum of their seconds from the first claim to the end.';
+COMMENT ON COLUMN darkroom.job_minutes.wait_counts IS
+    'How many waits there were in each bucket (darkroom.bucket_of), without empty buckets at the end.';
+COMMENT ON COLUMN darkroom.job_minutes.run_counts IS
+    'The same of the times from the first claim to the end, for jobs that were claimed.';
+
+COMMENT ON TABLE darkroom.job_hours IS
+    'Jobs that ended in an hour before that, by type, tier and outcome.';
+COMMENT ON COLUMN darkroom.job_hours.hour IS 'Beginning of the hour in which they ended.';
+COMMENT ON COLUMN darkroom.job_hours.job_type IS 'The jobs'' type: enhance, blend, generate or modify.';
+COMMENT ON COLUMN darkroom.job_hours.tier IS 'The jobs'' tier.';
+COMMENT ON COLUMN darkroom.job_hours.outcome IS 'Their terminal status, or DELETED.';
+COMMENT ON COLUMN darkroom.job_hours.jobs IS 'How many there were.';
+COMMENT ON COLUMN darkroom.job_hours.wait_s IS 'Sum of their seconds from entry, or run_at, to the first claim.';
+COMMENT ON COLUMN darkroom.job_hours.run_s IS 'Sum of their seconds from the first claim to the end.';
+COMMENT ON COLUMN darkroom.job_hours.wait_counts IS
+    'How many waits there were in each bucket (darkroom.bucket_of), without empty buckets at the end.';
+COMMENT ON COLUMN darkroom.job_hours.run_counts IS
+    'The same of the times from the first claim to the end, for jobs that were claimed.';
+
+COMMENT ON TABLE darkroom.stage_minutes IS
+    'Events of the history in a minute of the last two days, by stage.';
+COMMENT ON COLUMN darkroom.stage_minutes.minute IS 'Beginning of the minute in which they happened.';
+COMMENT ON COLUMN darkroom.stage_minutes.job_type IS 'The jobs'' type: enhance, blend, generate or modify.';
+COMMENT ON COLUMN darkroom.stage_minutes.tier IS 'The jobs'' tier; empty for jobs whose row was deleted before.';
+COMMENT ON COLUMN darkroom.stage_minutes.stage IS 'The stage that the events concern; empty for none.';
+COMMENT ON COLUMN darkroom.stage_minutes.event IS 'The event, as in darkroom.stage_runs.';
+COMMENT ON COLUMN darkroom.stage_minutes.events IS 'How many there were.';
+COMMENT ON COLUMN darkroom.stage_minutes.seconds IS 'Sum of the durations of those that have one.';
+COMMENT ON COLUMN darkroom.stage_minutes.counts IS
+    'How many durations there were in each bucket (darkroom.bucket_of), without empty buckets at the end.';
+
+COMMENT ON TABLE darkroom.stage_hours IS
+    'Events of the history in an hour before that, by stage.';
+COMMENT ON COLUMN darkroom.stage_hours.hour IS 'Beginning of the hour in which they happened.';
+COMMENT ON COLUMN darkroom.stage_hours.job_type IS 'The jobs'' type: enhance, blend, generate or modify.';
+COMMENT ON COLUMN darkroom.stage_hours.tier IS 'The jobs'' tier; empty for jobs whose row was deleted before.';
+COMMENT ON COLUMN darkroom.stage_hours.stage IS 'The stage that the events concern; empty for none.';
+COMMENT ON COLUMN darkroom.stage_hours.event IS 'The event, as in darkroom.stage_runs.';
+COMMENT ON COLUMN darkroom.stage_hours.events IS 'How many there were.';
+COMMENT ON COLUMN darkroom.stage_hours.seconds IS 'Sum of the durations of those that have one.';
+COMMENT ON COLUMN darkroom.stage_hours.counts IS
+    'How many durations there were in each bucket (darkroom.bucket_of), without empty buckets at the end.';
+
+COMMENT ON TABLE darkroom.rollup_cursor IS
+    'How far the history is in the roll-ups: one row.';
+COMMENT ON COLUMN darkroom.rollup_cursor.source IS 'stage_runs.';
+COMMENT ON COLUMN darkroom.rollup_cursor.last_id IS 'The highest id whose row is in the roll-ups.';
+COMMENT ON COLUMN darkroom.rollup_cursor.safe_id IS 'Rows up to this id are committed, or never will be.';
+COMMENT ON COLUMN darkroom.rollup_cursor.next_id IS 'The highest id that was given when writers were looked at.';
+COMMENT ON COLUMN darkroom.rollup_cursor.writers IS
+    'Virtual ids of the transactions that may have rows up to next_id and were open then.';
+
+COMMENT ON TABLE darkroom.recent_stages IS
+    'The seconds of the last some hundred finished runs of each stage; read by darkroom.stage_times.';
+COMMENT ON COLUMN darkroom.recent_stages.job_type IS 'The jobs'' type: enhance, blend, generate or modify.';
+COMMENT ON COLUMN darkroom.recent_stages.tier IS 'The jobs'' tier; empty for jobs whose row was deleted before.';
+COMMENT ON COLUMN darkroom.recent_stages.stage IS 'The stage.';
+COMMENT ON COLUMN darkroom.recent_stages.runs IS 'How many runs are counted; earlier ones count in part.';
+COMMENT ON COLUMN darkroom.recent_stages.seconds IS 'Sum of their seconds.';
+COMMENT ON COLUMN darkroom.recent_stages.counts IS 'How many there are in each bucket (darkroom.bucket_of).';
+COMMENT ON COLUMN darkroom.recent_stages.updated_at IS 'When runs were added last.';
+
+COMMENT ON TABLE darkroom.queue_counts IS
+    'The jobs in the queues as a scheduler counted them last (darkroom.queue_counting says when).';
+COMMENT ON COLUMN darkroom.queue_counts.queue IS 'The queue.';
+COMMENT ON COLUMN darkroom.queue_counts.job_type IS 'The jobs'' type: enhance, blend, generate or modify.';
+COMMENT ON COLUMN darkroom.queue_counts.tier IS 'The jobs'' tier.';
+COMMENT ON COLUMN darkroom.queue_counts.stage IS 'The stage that runs or comes next.';
+COMMENT ON COLUMN darkroom.queue_counts.status IS
+    'waiting, running, retrying (until a time) or scheduled (until its producer''s time).';
+COMMENT ON COLUMN darkroom.queue_counts.held_by IS
+    'What keeps a job that could run from being claimed: paused, refused, suspect, cap or tag; empty for nothing.';
+COMMENT ON COLUMN darkroom.queue_counts.jobs IS 'How many there are.';
+COMMENT ON COLUMN darkroom.queue_counts.oldest_at IS 'Since when the oldest of them could have begun.';
+COMMENT ON COLUMN darkroom.queue_counts.next_due_at IS 'When the first of those that wait for a time is due.';
+COMMENT ON COLUMN darkroom.queue_counts.turns IS
+    'Of jobs held by a cap: how many turns the user needs who has most of them for his cap.';
+
+COMMENT ON TABLE darkroom.queue_counting IS
+    'When the queues were counted last: one row, which a scheduler locks while it counts.';
+COMMENT ON COLUMN darkroom.queue_counting.is_only IS 'True.';
+COMMENT ON COLUMN darkroom.queue_counting.as_of IS 'When they were counted.';
+COMMENT ON COLUMN darkroom.queue_counting.due_at IS 'When they are counted next; a long count waits longer.';
+COMMENT ON COLUMN darkroom.queue_counting.took_s IS 'How many seconds the count took.';
+COMMENT ON COLUMN darkroom.queue_counting.jobs IS 'How many jobs were counted.';
+
+COMMENT ON TABLE darkroom.queue_minutes IS
+    'How many jobs each queue had in a minute of the last two days.';
+COMMENT ON COLUMN darkroom.queue_minutes.minute IS 'Beginning of the minute.';
+COMMENT ON COLUMN darkroom.queue_minutes.queue IS 'The queue.';
+COMMENT ON COLUMN darkroom.queue_minutes.status IS 'Their status, as in darkroom.queue_counts.';
+COMMENT ON COLUMN darkroom.queue_minutes.jobs IS 'How many there were.';
+COMMENT ON COLUMN darkroom.queue_minutes.oldest_wait_s IS 'For how many seconds the oldest of them had waited.';
+
+COMMENT ON TABLE darkroom.queue_hours IS
+    'How many jobs each queue had on average in an hour before that.';
+COMMENT ON COLUMN darkroom.queue_hours.hour IS 'Beginning of the hour.';
+COMMENT ON COLUMN darkroom.queue_hours.queue IS 'The queue.';
+COMMENT ON COLUMN darkroom.queue_hours.status IS 'Their status, as in darkroom.queue_counts.';
+COMMENT ON COLUMN darkroom.queue_hours.jobs IS 'How many there were.';
+COMMENT ON COLUMN darkroom.queue_hours.oldest_wait_s IS 'For how many seconds the oldest of them had waited.';
+
+COMMENT ON TABLE darkroom.batches IS 'Jobs that were submitted together, and how they ended.';
 COMMENT ON COLUMN darkroom.batches.id IS 'Id of the batch.';
 COMMENT ON COLUMN darkroom.batches.user_id IS 'The user''s id.';
-COMMENT ON COLUMN darkroom.batches.label IS 'The producer''s name for it.';
+COMMENT ON COLUMN darkroom.batches.label IS 'The name that the album had.';
 COMMENT ON COLUMN darkroom.batches.created_at IS 'When the batch was made.';
+COMMENT ON COLUMN darkroom.batches.album_id IS 'The album''s id.';
+COMMENT ON COLUMN darkroom.batches.tier IS 'The tier of its jobs.';
+COMMENT ON COLUMN darkroom.batches.job_ids IS 'Ids of its jobs, in the order of the album.';
+COMMENT ON COLUMN darkroom.batches.retried_as IS 'The newest batch that tried its failed jobs again; NULL if none did.';
+COMMENT ON COLUMN darkroom.batches.completed IS 'How many jobs ended COMPLETED; NULL until all are over.';
+COMMENT ON COLUMN darkroom.batches.failed IS 'How many jobs ended FAILED.';
+COMMENT ON COLUMN darkroom.batches.refunded IS 'How many jobs ended REFUNDED.';
+COMMENT ON COLUMN darkroom.batches.cancelled IS 'How many jobs ended CANCELLED, or had no row any more.';
+COMMENT ON COLUMN darkroom.batches.finished_at IS 'When its last job ended; NULL until this is noticed.';
+
+COMMENT ON TABLE darkroom.album_batches IS 'The newest batch of each album; submissions of one album wait for its row.';
+COMMENT ON COLUMN darkroom.album_batches.album_id IS 'The album''s id.';
+COMMENT ON COLUMN darkroom.album_batches.batch_id IS 'Id of the batch.';
+COMMENT ON COLUMN darkroom.album_batches.at IS 'When the batch was made.';
 
 COMMENT ON TABLE darkroom.limits IS
     'Cells: numbers of rates, budgets and breakers of providers, each changed under its own row lock. Of several rows of a cell the one with the highest version holds.';
@@ -360,7 +520,8 @@ COMMENT ON COLUMN darkroom.money_violations.job_type IS 'The job''s type, if it 
 COMMENT ON COLUMN darkroom.money_violations.job_id IS 'The job''s id, if it is about a job.';
 COMMENT ON COLUMN darkroom.money_violations.finding IS 'What was found, in words.';
 
-COMMENT ON SEQUENCE darkroom.job_queue_position_seq IS 'Numbers the positions of queue rows.';
+COMMENT ON SEQUENCE darkroom.job_queue_position_seq IS
+    'Numbered the positions of queue rows before positions were tags; workers of an earlier release read it.';
 COMMENT ON SEQUENCE darkroom.stage_runs_id_seq IS 'Gives rows of darkroom.stage_runs their id.';
 COMMENT ON SEQUENCE darkroom.wake_ups_asked_seq IS 'How many wake-ups idle workers have asked for.';
 COMMENT ON SEQUENCE darkroom.wake_ups_sent_seq IS 'The last of those wake-ups that a producer sent.';
@@ -372,3 +533,16 @@ COMMENT ON SEQUENCE darkroom.webhook_deliveries_id_seq IS 'Reserved: no release 
 COMMENT ON TYPE darkroom.entering IS 'A job that enters the queue, as trigger functions pass it to each other.';
 COMMENT ON TYPE darkroom.change IS
     'A change of a job, as trigger functions pass it to each other: its new status, or DELETED.';
+
+COMMENT ON TABLE darkroom.estimates IS
+    'Estimates that the periodic task check-estimates made of some jobs'' ends, and their errors, from which ranges of later estimates are made; kept for two days.';
+COMMENT ON COLUMN darkroom.estimates.job_type IS 'The job''s type.';
+COMMENT ON COLUMN darkroom.estimates.job_id IS 'The job''s id in its job table.';
+COMMENT ON COLUMN darkroom.estimates.queue IS 'The queue in which it was.';
+COMMENT ON COLUMN darkroom.estimates.is_running IS 'Whether the job ran at that time, or else waited.';
+COMMENT ON COLUMN darkroom.estimates.at IS 'When the estimate was made.';
+COMMENT ON COLUMN darkroom.estimates.median_s IS 'The estimated seconds until the job''s end: half of such jobs should be over by then.';
+COMMENT ON COLUMN darkroom.estimates.spread IS 'The estimated standard deviation of the logarithm of those seconds.';
+COMMENT ON COLUMN darkroom.estimates.ended_at IS 'When the job was over; NULL while it isn''t, or as long as nobody has looked.';
+COMMENT ON COLUMN darkroom.estimates.score IS
+    'ln(seconds that it took / median_s) / spread; NULL while it isn''t over, and where a cancellation or a pause by an operator came between.';

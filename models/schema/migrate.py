@@ -94,6 +94,7 @@ async def upgrade(
     link_pipelines: str | None = None,
     models: Mapping[str, object] | None = None,
     fetch_allow_loopback: bool | None = None,
+    fair_terms: Mapping[str, object] | None = None,
     grant_role: str | None = None,
     grant_read_role: str | None = None,
     revoke_role: str | None = None,
@@ -115,6 +116,7 @@ async def upgrade(
             its application checks share tokens itself, and owner on our own.
         models: the models that may be asked, as `pipelines.providers.terms` returns; None keeps the recorded ones.
         fetch_allow_loopback: whether workers may fetch from loopback addresses; None keeps the recorded value.
+        fair_terms: terms of queues and their order to record, as `Settings.fair_terms` returns; others keep theirs.
         grant_role: a role to allow submitting, cancelling and polling by our SQL functions.
         grant_read_role: a role to allow polling.
         revoke_role: a role to take back from what an earlier upgrade allowed it, before anything is granted.
@@ -145,15 +147,12 @@ async def upgrade(
             grant_read_role=grant_read_role,
             revoke_role=revoke_role,
             with_application=with_application,
+            fair_terms=fair_terms or {},
         )
-        installation.record(connection, "max_retries", max_retries)
-        default = "trust" if result.is_adopted else "owner"
-        installation.record(connection, "link_pipelines", link_pipelines or default)
-        for key, terms in (("regeneration", regeneration), ("models", models)):
-            if terms is not None:
-                installation.record(connection, key, dict(terms))
-        if fetch_allow_loopback is not None:
-            installation.record(connection, "fetch_allow_loopback", fetch_allow_loopback)
+        others: dict[str, object] = {"max_retries": max_retries, "fetch_allow_loopback": fetch_allow_loopback}
+        others |= {"regeneration": regeneration, "models": models}
+        others |= {"link_pipelines": link_pipelines or ("trust" if result.is_adopted else "owner")}
+        installation.record_known(connection, others)
         return result
 
     return await _in_turn(engine_or_url, run)
@@ -231,6 +230,7 @@ def _upgrade(
     grant_read_role: str | None,
     revoke_role: str | None,
     with_application: bool,
+    fair_terms: Mapping[str, object],
 ) -> UpgradeResult:
     require_server(connection)
     require_role(connection, grant_role)
@@ -255,14 +255,15 @@ def _upgrade(
     triggers.lock_tables(connection, cost_column)
     session.upgrade_branch(connection, "darkroom")
     replaced = [*tables.mend(connection), *repeatable.apply(connection, cost_column)]
+    replaced += [f"job_queue.{name}" for name in connection.scalars(text("SELECT darkroom.make_queue_triggers()"))]
     connection.execute(text("SELECT darkroom.add_weeks(log, now(), 6) FROM (VALUES ('stage_runs'), ('ticks')) l (log)"))
     require_rows_shown(connection)
     sequences = set_past_tables(connection)
     after = session.stamped_revisions(connection)
-    for key, value in (("mode", now_mode), ("prices", dict(prices)), ("cost_column", cost_column)):
-        installation.record(connection, key, value)
-    installation.record(connection, "is_adopted", is_adopted)
+    terms = {"mode": now_mode, "prices": dict(prices), "cost_column": cost_column, "is_adopted": is_adopted}
+    installation.record_known(connection, terms | dict(fair_terms))
     installation.record_installation(connection)
+    connection.execute(text("SELECT darkroom.make_queues(), darkroom.settle_virtual_time()"))
     grants.restore_grants(connection, held)
     still_callable = () if revoke_role is None else grants.revoke(connection, revoke_role)
     grants.grant(connection, grants.PRODUCERS, grant_role)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from config.address_terms import NAT64, PUBLIC_IPV6, REFUSED_IPV4, REFUSED_IPV6
+from config.fair_terms import HEAD_START_TOKENS, WEIGHTS
 from config.gate_terms import (
     BREAKER_FAILURES,
     BREAKER_S,
@@ -23,6 +24,7 @@ from config.job_terms import (
     MAX_URL_CHARS,
     MODEL_NAME,
     PORTS,
+    STAGES,
 )
 from config.periodic_terms import ALLOWANCES_TOKENS, DRIP_AMOUNT_TOKENS, DRIP_INTERVAL_S
 from config.pipeline_rules import RULES, Defect, Rule
@@ -55,6 +57,10 @@ of an array (`= ANY (ids)`), for which these settings leave only the index, and 
 TERMS: Final[Mapping[str, str]] = {
     "kept plans": KEPT_PLANS,
     "default queue": quoted(DEFAULT_QUEUE),
+    "stages": listed(STAGES),
+    "last stage": quoted(STAGES[-1]),
+    "weights": quoted(json.dumps(dict(WEIGHTS))),
+    "head start": str(HEAD_START_TOKENS),
     "most prompt chars": str(MAX_PROMPT_CHARS),
     "most prompt chars in words": f"{MAX_PROMPT_CHARS:,}",
     "most id chars": str(MAX_ID_CHARS),

@@ -31,6 +31,7 @@ from tests.support.builders import (
     make_user,
     money_violations,
     new_id,
+    set_stage_queues,
 )
 from tests.support.forked import FORKS
 from tests.support.patience import HANGS_AFTER_S
@@ -68,6 +69,7 @@ class House:
             "PROVIDER": "local",
             "LOG_LEVEL": "error",
             "DARKROOM_POLL_S": "0.1",
+            "DARKROOM_QUEUES": "default,gpu",
             "SLOW_CALLS": str(self.calls),
             "CRASH_PICTURE": str(self.picture),
         }
@@ -116,6 +118,11 @@ class House:
             'INSERT INTO public.album_images (id, "albumId", "imageId") VALUES ($1, $1, $2)', album_id, row["imageId"]
         )
         return job_id
+
+    async def job_of_two_queues(self) -> str:
+        """Submit a job whose picture is made by workers of another queue."""
+        await set_stage_queues(self.database, GENERATING="gpu")
+        return await self.job()
 
     async def job_whose_answer_is_kept(self) -> str:
         """Submit a job, and stop its worker when the picture is bought and no pixel child is free."""
@@ -248,6 +255,9 @@ SCENARIOS = {
     "overdue": Scenario("end_overdue", House.job, COMPLETED | REFUNDED),
     "cancel": Scenario("cancel", House.job, COMPLETED | {"CANCELLED"}),
     "submit": Scenario("submit", House.user, COMPLETED),
+    "hand over": Scenario(
+        "work", House.job_of_two_queues, COMPLETED, steps("record_checkpoint record_handedover claim")
+    ),
 }
 
 
@@ -393,7 +403,8 @@ ELSEWHERE = {
     *("log_fenced", "count_use", "release_unknown", "delete_picture", "retry_job", "adopt"),
     *("set_aside", "end_refused", "end_refused_job", "settle_refused"),
     *("end_left_behind", "take_over", "record_take_over", "begin_at", "prolong", "forget_workers"),
-    *("prolong_waiting", "open_call", "close_call"),
+    *("prolong_waiting", "open_call", "close_call", "empty_old_queues"),
+    *("admit", "check_slots", "forget_turns", "finish_batches", "count_queues"),
 }
 """Passed on no path of these jobs: a pipeline's count, claims that nobody knows, an upload taken back, adoption, what
 the database refuses or another program holds, calls that go alone after their group, deadlines of jobs that wait for a

@@ -97,6 +97,27 @@ async def test_inserted_jobs_of_the_page_enter_once_and_are_done(with_picture):
     assert await balance_of(with_picture.database, "u-1") == 11
 
 
+async def test_inserted_job_for_tomorrow_waits_until_then(with_picture):
+    for _ in range(2):
+        await with_picture.run("psql", with_picture.environment["DATABASE_URL"], "-Xc", example("psql: a job that"))
+
+    row = await queue_row(with_picture.database, "job-3")
+    assert (row["status"], row["scheduled_at"]) == ("retrying", row["run_at"])
+    assert 23.9 < (row["run_at"] - datetime.now(UTC)).total_seconds() / 3600 <= 24
+
+
+async def test_album_of_the_page_is_submitted_counted_and_cancelled(with_picture):
+    path = await with_picture.write("album.sql", example("psql: all pictures"))
+
+    said = await with_picture.run("psql", with_picture.environment["DATABASE_URL"], "-XAtqf", path)
+
+    assert said.splitlines()[0].startswith("1|")
+    row = await with_picture.database.fetchrow(
+        "SELECT album_id, tier, cardinality(job_ids) AS jobs FROM darkroom.batches"
+    )
+    assert tuple(row) == ("a-1", "TIER_1K", 1)
+
+
 async def test_ten_lines_of_the_readme_wait_for_one_job_however_often_they_run(with_picture):
     path = await with_picture.write("example.py", example("ten lines", README))
 

@@ -250,6 +250,8 @@ FOREIGN_PROGRAMS = {
         HAVING count(*) <> 100""",
 }
 
+CAPS = {"exceeded": "SELECT 'a user', finding FROM chaos.exceeded"}
+
 CHECKS = {
     "I1": I1,
     "I2": I2,
@@ -261,6 +263,7 @@ CHECKS = {
     "I12": I12,
     "bought once": BOUGHT_ONCE,
     "no deadlock": DEADLOCKS,
+    "caps": CAPS,
     "foreign programs": FOREIGN_PROGRAMS,
 }
 

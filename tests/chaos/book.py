@@ -44,5 +44,7 @@ class Book:
     """Jobs whose row came with a checkpoint that nobody can read: they begin at an earlier stage than the row said."""
     refused_cancels: list[str] = field(default_factory=list)
     """Cancellations that the database refused because a refund couldn't be paid."""
+    exceeded: set[str] = field(default_factory=set)
+    """Users of whom more jobs ran than their cap allows, as seen at some moment."""
     cancels_s: list[float] = field(default_factory=list)
     """How long each cancellation took, from our asking to its commit: the job is terminal then."""

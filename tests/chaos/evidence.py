@@ -89,6 +89,7 @@ CREATE TABLE chaos.deadlocks (error text NOT NULL);
 CREATE TABLE chaos.isolation_failures (error text NOT NULL, user_id text, since timestamptz, until timestamptz);
 CREATE TABLE chaos.restored (job_id text NOT NULL);
 CREATE TABLE chaos.refused_cancels (error text NOT NULL);
+CREATE TABLE chaos.exceeded (finding text NOT NULL);
 
 -- A table of another program's beside the application's, which nobody but it may touch.
 CREATE TABLE public.somebody_elses (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, value text);
@@ -165,6 +166,7 @@ async def load(connection: asyncpg.Connection, book: Book, count_path: Path, add
     )
     lines = {
         "refused_cancels": book.refused_cancels,
+        "exceeded": sorted(book.exceeded),
         "restored": sorted(book.restored),
     }
     for table, errors in lines.items():

@@ -195,6 +195,22 @@ async def watch_queue(program: Program) -> None:
     await _repeat(look, 0.3)
 
 
+async def watch_caps(program: Program, cap: int) -> None:
+    """Note the users of whom more jobs run than a cap allows."""
+
+    async def look() -> None:
+        rows = await program.ask(
+            lambda connection: connection.fetch(
+                """SELECT user_id, count(*) AS running FROM darkroom.job_queue WHERE status = 'processing'
+                   GROUP BY 1 HAVING count(*) > $1""",
+                cap,
+            )
+        )
+        program.book.exceeded |= {f"{row['user_id']}: {row['running']} jobs run, and {cap} may" for row in rows}
+
+    await _repeat(look, 0.05)
+
+
 async def _repeat(work: Callable[[], Awaitable[None]], pause_s: float) -> None:
     while True:
         with contextlib.suppress(GoneError):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import io
+import json
 import sys
 import time
 import zlib
@@ -20,7 +21,7 @@ from tests.chaos.auditor import audit
 from tests.chaos.book import Book
 from tests.chaos.faults import Faults
 from tests.chaos.fleet import Fleet
-from tests.chaos.other_programs import Buyer, Canceller, Dawdler, watch_queue
+from tests.chaos.other_programs import Buyer, Canceller, Dawdler, watch_caps, watch_queue
 from tests.chaos.plan import Options, plan
 from tests.chaos.programs import GONE, Producer, Program, PsqlProducer, World
 from tests.chaos.report import Report
@@ -33,6 +34,9 @@ OPENING_BALANCE = 60
 PRODUCERS, CANCELLERS, DAWDLERS = 4, 2, 2
 CANCELLED_SHARE = 0.15
 """Of all jobs, about so many are cancelled."""
+
+CAP = 2
+"""So many jobs of a user may run at a time; all users are of the same tier."""
 
 STOP_S = 45.0
 LOOK_S = 0.5
@@ -105,6 +109,7 @@ async def _work(
     began_s = time.monotonic()
     running = [asyncio.create_task(program.run(), name=program.name) for program in programs]
     running.append(asyncio.create_task(watch_queue(made(Program, "watch"))))
+    running.append(asyncio.create_task(watch_caps(made(Program, "caps"), CAP)))
     tasks += running
     faults = Faults(fleet, book)
     following = asyncio.create_task(faults.follow(plan(options), began_s))
@@ -172,6 +177,7 @@ async def _make_world(fleet: Fleet, tables: AddedTables | None) -> World:
     }
     if tables:
         await tables.set_up(connection, storage)
+    await connection.execute("INSERT INTO darkroom.settings VALUES ('user_caps', $1)", json.dumps({"FREE": CAP}))
     await connection.close()
     await storage.aclose()
     return World(pictures, frozenset(names[:QUIET_USERS]), apart)

@@ -155,6 +155,7 @@ PLANTED = {
     ],
     ("I1", "lost"): [f"DELETE FROM {JOBS} WHERE id = 'completed'"],
     ("I1", "nobody's"): [f"UPDATE {JOBS} SET id = 'twin' WHERE id = 'cancelled'"],
+    ("caps", "exceeded"): ["INSERT INTO chaos.exceeded VALUES ('u: 3 jobs run, and 2 may')"],
     ("I2", "claimed while held"): [
         """UPDATE darkroom.stage_runs SET event = 'finished', stage = 'ANALYZING'
            WHERE job_id = 'retried' AND event = 'retried'"""

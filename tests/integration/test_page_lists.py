@@ -150,6 +150,17 @@ async def test_columns_of_job_status_are_listed(database):
     assert sorted(["job_id", *listed]) == sorted(columns)
 
 
+async def test_columns_of_job_progress_are_listed(database):
+    columns = await database.fetchval(
+        """SELECT proargnames FROM pg_proc
+           WHERE proname = 'job_progress' AND pronamespace = 'darkroom'::regnamespace"""
+    )
+    progress = PAGE.read_text().split("## Progress")[1].split("##")[0]
+    listed = [name for row in re.findall(r"^\| (`.*?) \|", progress, re.MULTILINE) for name in row.split("`")[1::2]]
+
+    assert sorted(["job_id", *listed]) == sorted(columns)
+
+
 @pytest.mark.parametrize("name", grants.PRODUCERS.functions)
 async def test_arguments_of_each_function_are_those_on_the_page(database, name):
     arguments = await database.fetchval(

@@ -161,6 +161,12 @@ class Machine(Rows):
         yield from self.write(s, worker, "retries", self.retried(worker))
         yield from self.write(s, worker, "snoozes", self.snoozed(worker))
         yield from self.write(s, worker, "releases the job", self.let_go(worker))
+        if run.stage == GENERATING:
+            yield from self.hand_over(s, worker)
+
+    def hand_over(self, s: State, worker: int) -> Iterator[Step]:
+        """Let the job wait for this stage in another queue, before anything of it is done."""
+        yield from self.write(s, worker, "hands the job over", self.let_go(worker))
 
     def look(self, s: State, worker: int, run: Run) -> Step:
         """Look for an artifact and its object; what is stored isn't bought again."""

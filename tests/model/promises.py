@@ -81,10 +81,29 @@ def limited_spending(s: State, most_paid: int) -> str | None:
     return f"{s.paid} calls may be paid, {most_paid} are allowed" if s.paid > most_paid else None
 
 
+def one_slot(s: State) -> str | None:
+    """The cap: not more than one of the user's jobs can be claimed or runs."""
+    is_claimable = s.queue is not None and s.queue.status in {"pending", "processing"}
+    return "two jobs of the user have one slot" if is_claimable and s.is_slot_taken else None
+
+
+def claimable_in_turn(s: State) -> str | None:
+    """The fair order: what can be claimed has its tag."""
+    is_claimable = s.queue is not None and s.queue.status in {"pending", "processing"}
+    return "the job can be claimed without a tag" if is_claimable and s.queue and not s.queue.has_tag else None
+
+
+def kept_tag(before: State, step: Step) -> str | None:
+    """The fair order: a job that has its tag keeps it."""
+    if before.queue is None or step.after.queue is None:
+        return None
+    return "the job's tag was lost" if before.queue.has_tag and not step.after.queue.has_tag else None
+
+
 StatePromise = Callable[[State], str | None]
 StepPromise = Callable[[State, Step], str | None]
 
-STEP_PROMISES: dict[str, StepPromise] = {"I2": one_holder, "I5": final_end, "I6": bought_once}
+STEP_PROMISES: dict[str, StepPromise] = {"I2": one_holder, "I5": final_end, "I6": bought_once, "turns": kept_tag}
 
 
 def state_promises(price: int, max_attempts: int, most_paid: int) -> list[tuple[str, StatePromise]]:
@@ -95,4 +114,6 @@ def state_promises(price: int, max_attempts: int, most_paid: int) -> list[tuple[
         ("I4", kept_picture),
         ("I6", lambda s: limited_spending(s, most_paid)),
         ("I7", exact_balance),
+        ("caps", one_slot),
+        ("turns", claimable_in_turn),
     ]

@@ -35,7 +35,10 @@ PROMISED, KEPT = "promised", "kept"
 
 
 class Queue(NamedTuple):
-    """The row of job_queue. `kills` counts the rescues at this stage, as stage_runs does. A suspect runs alone."""
+    """The row of job_queue. `kills` counts the rescues at this stage, as stage_runs does. A suspect runs alone.
+
+    `has_tag` is whether it has its place in the fair order.
+    """
 
     status: str = "pending"
     stage: str = ANALYZING
@@ -43,6 +46,7 @@ class Queue(NamedTuple):
     holder: int = NOBODY
     kills: int = 0
     is_suspect: bool = False
+    has_tag: bool = True
 
 
 class Run(NamedTuple):
@@ -73,6 +77,7 @@ class State(NamedTuple):
         meddling: writes that the foreign program has left.
         has_spent: the user has bought something else with the same balance.
         unwritten: what a variant has still to write in a transaction of its own.
+        is_slot_taken: whether another job of the user has the one slot that the user has, where there is a cap.
     """
 
     status: str
@@ -90,6 +95,7 @@ class State(NamedTuple):
     meddling: int = 0
     has_spent: bool = False
     unwritten: str | None = None
+    is_slot_taken: bool = False
 
     def holds(self, worker: int) -> bool:
         """Say whether the lease token of a worker's run is the queue row's."""

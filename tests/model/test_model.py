@@ -5,16 +5,19 @@ from functools import lru_cache
 import pytest
 
 from models.job_state import TRANSITIONS
+from tests.model import capped
 from tests.model.explorer import explore
 from tests.model.machine import Machine
 from tests.model.state import COMPLETED, DELETED
-from tests.model.variants import VARIANTS
+from tests.model.variants import VARIANTS as OF_JOBS
 
+VARIANTS = OF_JOBS | capped.VARIANTS
 SCALES = {
     "three attempts": Machine(max_attempts=3),
     "two writes of a foreign program": Machine(meddling=2),
     "two workers of one process": Machine(process_of=(0, 0)),
     "a job that costs nothing": Machine(price=0, meddling=0),
+    "a user with one slot": capped.CappedMachine(price=0, meddling=0),
 }
 
 

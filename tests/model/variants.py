@@ -148,6 +148,14 @@ class FenceByWorker(Machine):
             yield from super().write(s, worker, what, change)
 
 
+class HandOverWithoutFence(Machine):
+    """A hand-over looks at no lease token."""
+
+    def hand_over(self, s: State, worker: int) -> Iterator[Step]:
+        if s.queue is not None and (after := self.let_go(worker)(s)) is not None:
+            yield Step(f"{name(worker)} hands the job over", after, writer=worker)
+
+
 class NoRescue(Machine):
     """Nobody takes over what a dead process held."""
 
@@ -200,6 +208,7 @@ VARIANTS: dict[type[Machine], str] = {
     ArtifactIsNotLookedFor: "I6",
     RunFromTheFirstStage: "I6",
     FenceByWorker: "I2",
+    HandOverWithoutFence: "I2",
     NoRescue: "I1",
     NoStatusGuard: "I5",
     LedgerApart: "I7",

@@ -1,5 +1,6 @@
 """Rows for tests, inserted as a program of the application inserts them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -188,26 +189,31 @@ async def make_pipeline(database: Database, user_id: str | None, *, visibility: 
     return pipeline_id
 
 
-async def make_worker(database: Database, *, lease_s: float = 60) -> UUID:
+async def make_worker(database: Database, *, lease_s: float = 60, queues: Sequence[str] = ("default",)) -> UUID:
     """Insert a worker whose lease lasts so long, or expired so long ago if it is negative; return its id."""
     worker_id = uuid4()
     await database.run(
         lambda connection: renew_lease(
-            connection, worker_id, host="here", pid=1, queues=["default"], lanes=4, lease_s=lease_s
+            connection, worker_id, host="here", pid=1, queues=list(queues), lanes=4, lease_s=lease_s
         )
     )
     return worker_id
 
 
 async def claim_jobs(
-    database: Database, worker_id: UUID | None = None, *, most: int = 1, deadline_s: float = 60
+    database: Database,
+    worker_id: UUID | None = None,
+    *,
+    most: int = 1,
+    deadline_s: float = 60,
+    queue: str = "default",
 ) -> list[Claim]:
     """Claim jobs as an idle worker does: if there are none, a suspect alone. The worker is new unless one is given."""
-    worker = worker_id or await make_worker(database)
+    worker = worker_id or await make_worker(database, queues=[queue])
     deadlines_s = dict.fromkeys(("ANALYZING", "CROPPING", "PROMPTING", "GENERATING"), deadline_s)
-    if claims := await database.run(lambda connection: claim(connection, worker, "default", most, deadlines_s)):
+    if claims := await database.run(lambda connection: claim(connection, worker, queue, most, deadlines_s)):
         return claims
-    due = await database.run(lambda connection: due_suspects(connection, worker, ["default"]))
+    due = await database.run(lambda connection: due_suspects(connection, worker, [queue]))
     return (await claim_suspect(database, worker, due, deadlines_s)).claims
 
 
@@ -232,6 +238,16 @@ async def set_mode(database: Database, mode: str) -> None:
     """Change the mode of money as `db upgrade` does, on an empty queue."""
     assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 0
     await database.fetch("UPDATE darkroom.settings SET value = to_jsonb($1::text) WHERE key = 'mode'", mode)
+
+
+async def set_stage_queues(database: Database, **queues: str) -> None:
+    """Record the queues of stages as `db upgrade` does, without moving jobs."""
+    await database.fetch(
+        """INSERT INTO darkroom.settings (key, value) VALUES ('stage_queues', $1)
+           ON CONFLICT (key) DO UPDATE SET value = excluded.value""",
+        queues,
+    )
+    await database.fetch("SELECT darkroom.make_queues()")
 
 
 async def queue_row(database: Database, job_id: str) -> Any:

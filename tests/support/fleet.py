@@ -75,6 +75,7 @@ class Fleet:
         return {
             "DATABASE_URL": self.services.database_url,
             "REDIS_URL": self.services.redis_url,
+            "BROKER_URL": self.services.broker_url,
             "STORAGE_URL": self.services.storage_url,
             "PROVIDER": "local",
             "DARKROOM_WARM_CHILDREN": "0",
@@ -106,7 +107,11 @@ class Fleet:
 
 @pytest.fixture
 async def fleet(
-    database: Database, database_url: str, services: EmbeddedInstance, tmp_path: Path
+    database: Database,
+    database_url: str,
+    services: EmbeddedInstance,
+    fleet_broker_url: str,
+    tmp_path: Path,
 ) -> AsyncIterator[Fleet]:
     environment = dict(os.environ)
     os.environ["DARKROOM_LEARNED_CPU_S"] = "0"  # what networks do is tested where they are
@@ -116,7 +121,7 @@ async def fleet(
             database_url=database_url,
             database_direct_url=database_url,
             redis_url=services.redis_url,
-            broker_url=services.redis_url,
+            broker_url=fleet_broker_url,
             storage_url=(tmp_path / "objects").as_uri(),
             is_embedded=False,
         ),

@@ -11,6 +11,7 @@ from pipelines.storage.backends import open_storage
 from workers.running.record import Recorder
 from workers.running.run import StageRunner
 from workers.running.runner import Runner
+from workers.running.stage_queues import StageQueues
 
 
 def make_stages(
@@ -20,6 +21,7 @@ def make_stages(
     provider: Any,
     mask: SecretMask,
     kind: type[StageRunner] = StageRunner,
+    stage_queues: StageQueues | None = None,
 ) -> StageRunner:
     """Return what runs stages without pixel children; every job may call one provider."""
     return kind(
@@ -31,12 +33,20 @@ def make_stages(
         deadlines_s={},
         limits=DecodeLimits(),
         mask=mask,
+        stage_queues=stage_queues,
     )
 
 
-def make_runner(database: Database, folder: Path, provider: Any, *, secret: str | None = None) -> Runner:
+def make_runner(
+    database: Database,
+    folder: Path,
+    provider: Any,
+    *,
+    secret: str | None = None,
+    stage_queues: StageQueues | None = None,
+) -> Runner:
     """Return what takes claims to their recorded ends."""
     mask = SecretMask([] if secret is None else [secret])
     writer = GroupWriter(database)
-    stages = make_stages(database, writer, folder, provider, mask)
+    stages = make_stages(database, writer, folder, provider, mask, stage_queues=stage_queues)
     return Runner(stages, Recorder(database, writer, mask))

@@ -68,9 +68,57 @@ _JOBS: Final = Group(
         ),
     ),
 )
+_ALBUM: Final = Group(
+    "album",
+    "Enhance whole albums.",
+    (
+        Command(
+            "enhance",
+            "Enhance the pictures of an album that aren't done at a tier, and wait for them.",
+            "workers.cli.album:enhance",
+            ("darkroom album enhance cm3k9 --tier 2k", "darkroom album enhance cm3k9 --redo --no-wait"),
+        ),
+    ),
+)
+_BATCHES: Final = Group(
+    "batches",
+    "List, show, follow, cancel and retry albums that were submitted together.",
+    (
+        Command(
+            "list",
+            "List batches, the newest first.",
+            "workers.cli.batch_commands:list_",
+            ("darkroom batches list --user ada@example.com",),
+        ),
+        Command(
+            "show",
+            "Show how the jobs of a batch are, and its jobs.",
+            "workers.cli.batch_commands:show",
+            ("darkroom batches show 6f1c --json",),
+        ),
+        Command(
+            "watch",
+            "Follow a batch until all of its jobs are over.",
+            "workers.cli.batch_commands:watch",
+            ("darkroom batches watch 6f1c && echo done",),
+        ),
+        Command(
+            "cancel",
+            "Cancel the unfinished jobs of a batch.",
+            "workers.cli.batch_commands:cancel",
+            ("darkroom batches cancel 6f1c --reason 'asked by the user'",),
+        ),
+        Command(
+            "retry",
+            "Submit the jobs of a batch that ended without success again.",
+            "workers.cli.batch_commands:retry",
+            ("darkroom batches retry 6f1c",),
+        ),
+    ),
+)
 _QUEUE: Final = Group(
     "queue",
-    "Show the queue and the workers; pause and resume.",
+    "Show the queue and the workers; pause, resume, caps and weights.",
     (
         Command("stats", "Count jobs by queue and status.", "workers.cli.queues:stats", ("darkroom queue stats",)),
         Command(
@@ -84,6 +132,18 @@ _QUEUE: Final = Group(
             "End pauses, so that jobs are claimed or providers called again.",
             "workers.cli.queues:resume",
             ("darkroom queue resume --tier 4k", "darkroom queue resume --provider gemini"),
+        ),
+        Command(
+            "caps",
+            "Set or show how many jobs of a user may run at once.",
+            "workers.cli.queues:caps",
+            ("darkroom queue caps FREE=1,BASIC=3", "darkroom queue caps none"),
+        ),
+        Command(
+            "weights",
+            "Set or show the shares of users who wait at the same time.",
+            "workers.cli.queues:weights",
+            ("darkroom queue weights FREE=1,PREMIUM=8", "darkroom queue weights --head-start 60"),
         ),
     ),
 )
@@ -271,6 +331,7 @@ COMMANDS: Final[Sections] = {
             "workers.cli.generate:modify",
             ("darkroom modify holiday.jpg 'make it evening' --out pictures",),
         ),
+        _ALBUM,
     ),
     "Jobs, users and money": (
         Command(
@@ -280,6 +341,7 @@ COMMANDS: Final[Sections] = {
             ("darkroom status",),
         ),
         _JOBS,
+        _BATCHES,
         _QUEUE,
         _PIPELINES,
         _USERS,
@@ -309,6 +371,9 @@ COMMANDS: Final[Sections] = {
             ("darkroom worker --processes 4", "darkroom worker --drain"),
         ),
         Command("scheduler", "Run a scheduler.", "workers.cli.processes:scheduler", ("darkroom scheduler",)),
+        Command(
+            "plan", "Plan for a load.", "workers.cli.planning:plan", ("darkroom plan --jobs-per-day 9000 --tier 2k",)
+        ),
         _SCHEDULE,
     ),
     "Installation": (

@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from config.queue_terms import worker_for
 from models.job_tables.registry import JOB_TABLES
 from workers.cli.failures import DONE, FAILED, CommandUsageError
 from workers.cli.lazy import later
 from workers.cli.opening import open_settings, run_async
-from workers.cli.output import print_json
+from workers.cli.output import count_of, print_json
 from workers.cli.parameters import Json
 from workers.cli.reporting import database_place
 from workers.operations.actions import os_user
+from workers.operations.stage_queues import SettledQueues, settle_stage_queues
 from workers.operations.taking_over import take_over_jobs
 from workers.services.services import embedded_services
 
@@ -77,6 +79,7 @@ def upgrade(
         result = run_async(
             upgrade_database(settings, services, grant, grant_read, revoke, with_application=with_application)
         )
+        settled = run_async(settle_stage_queues(services))
         taken = run_async(take_over_jobs(settings, services, actor=os_user())) if takes_over else None
     if as_json:
         print_json(
@@ -93,12 +96,15 @@ def upgrade(
                 "readers": result.readers,
                 "sequences": result.sequences,
                 "replaced": result.replaced,
+                "moved": settled.moved,
+                "unserved": settled.unserved,
                 "taken_over": None if taken is None else asdict(taken),
             }
         )
         return DONE
     _print_upgrade(result)
     _print_rights(result, revoke)
+    _print_queues(settled)
     if taken is not None:
         typer.echo(f"taken over: {taken.taken_in:,} jobs taken in, {taken.ended:,} ended")
         if taken.left:
@@ -131,6 +137,14 @@ def _print_rights(result: "UpgradeResult", revoked: str | None) -> None:
         )
     for role, functions in granted_functions(result):
         typer.echo(f"granted to {role}: {', '.join(functions)}")
+
+
+def _print_queues(settled: SettledQueues) -> None:
+    if settled.moved:
+        typer.echo(f"moved into the queues of their stages: {count_of(settled.moved, 'waiting job')}")
+    for one in settled.unserved:
+        waiting = f" ({count_of(one.waiting, 'waiting job')})" if one.waiting else ""
+        typer.echo(f"no live worker takes from queue {one.queue}{waiting}; start `{worker_for(one.queue)}`")
 
 
 def check(*, as_json: Json = False) -> int:

@@ -1,16 +1,15 @@
 """The commands jobs run-now and jobs reschedule."""
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from models.queue.job_rows import Job
-from workers.cli.failures import CommandUsageError
 from workers.cli.jobs import change_jobs
 from workers.cli.output import local_time
-from workers.cli.parameters import JobIds, Json, Reason, span
+from workers.cli.parameters import JobIds, Json, Reason, coming_time
 from workers.operations import due_times
 from workers.operations.actions import os_user
 from workers.operations.ids import whole_id
@@ -47,7 +46,7 @@ def reschedule(
     Refused for jobs that run or have ended, and for a time that is later than the end of the job's maximum wait
     (DARKROOM_MAX_WAIT_S).
     """
-    when = later(at)
+    when = coming_time(at)
 
     async def change(runtime: Runtime, job_id: str) -> datetime:
         return await due_times.reschedule(runtime, job_id, when, actor=os_user(), reason=reason)
@@ -69,21 +68,3 @@ def _changed(
         return f"job {job_id} {words.format(at=local_time(due[job_id]))}"
 
     return change_jobs(job_ids, verb, sentence, as_json=as_json)
-
-
-def later(text: str) -> datetime | timedelta:
-    """Parse a time with its zone, or a duration from now on.
-
-    Raises:
-        CommandUsageError: it is neither.
-    """
-    try:
-        sign, _, rest = text.strip().partition("+")
-        if not sign and (from_now := span(rest)) is not None:
-            return from_now
-        given = datetime.fromisoformat(text.strip())
-    except ValueError as error:
-        raise CommandUsageError(f"--at {text!r} is no time; give 2026-03-01T09:00:00+01:00, or +2h") from error
-    if given.tzinfo is None:
-        raise CommandUsageError(f"--at {text!r} has no zone; give {text.strip()}Z for UTC, or an offset such as +01:00")
-    return given

@@ -7,7 +7,7 @@ import typer
 
 from workers.cli.failures import CommandUsageError
 from workers.cli.lazy import later
-from workers.cli.parameters import Json, NoWait, Out, Payer, PipelinesTier
+from workers.cli.parameters import At, Json, NoWait, Out, Payer, PipelinesTier, coming_time
 from workers.cli.results import OUT_WITHOUT_WAIT, require_writable
 
 Request = later("workers.cli.enhancing:Request")
@@ -42,6 +42,7 @@ def enhance(
     blend: Blend = None,
     out: Out = None,
     user: Payer = None,
+    at: At = None,
     *,
     no_wait: NoWait = False,
     as_json: Json = False,
@@ -68,6 +69,7 @@ def enhance(
             blend=None if blend is None else Path(blend),
             out=None if out is None else Path(out),
             user=user,
+            run_at=None if at is None else coming_time(at),
             is_waiting=not no_wait,
             is_json=as_json,
         )

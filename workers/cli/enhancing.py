@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from config.job_terms import DEFAULT_QUEUE
 from models.money.users import User
 from models.queue.pipelines import default_tier
 from models.queue.progress import JobProgress
@@ -43,6 +43,7 @@ class Request:
     blend: Path | None
     out: Path | None
     user: str | None
+    run_at: datetime | timedelta | None
     is_waiting: bool
     is_json: bool
 
@@ -88,7 +89,7 @@ class _Enhancing:
                 )  # and again when its turn comes: a hundred needn't be in memory at once
             except OperationError as error:
                 self._refuse(item, str(error))
-        async with OwnWorker(self._runtime, DEFAULT_QUEUE) as own_worker:
+        async with OwnWorker(self._runtime) as own_worker:
             if any(item.reason is None for item in self._items):
                 with ExitStack() as left:
                     left.callback(self._note_left, own_worker)  # the command may end in any way: these jobs are charged
@@ -141,6 +142,7 @@ class _Enhancing:
                     *(user.id, new_id(), tier, pipeline_id),
                     source_image_id=source_id,
                     pipeline_token=self._request.pipeline_token,
+                    run_at=self._request.run_at,
                 )
                 await finished(self._submit_one(item, asked))  # a job that is charged has to be named
         await self._read_rows()

@@ -4,6 +4,7 @@ import typer
 
 from workers.cli.failures import DONE
 from workers.cli.opening import run_with_runtime
+from workers.cli.outlooks import outlook_fields, outlook_words
 from workers.cli.output import print_json
 from workers.cli.parameters import JobId, Json
 from workers.cli.tables import column, print_table
@@ -40,7 +41,8 @@ def explain(
         waits = [{"kind": one.kind, "text": waiting_words(one, runtime.settings.max_wait_s)} for one in known.waits]
         if as_json:
             status = None if known.job is None else known.job.status
-            print_json({"id": whole, "status": status, "timeline": timeline, "waits": waits})
+            outlook = None if known.outlook is None else outlook_fields(known.outlook)
+            print_json({"id": whole, "status": status, "timeline": timeline, "waits": waits, "progress": outlook})
             return DONE
         columns = [
             column("at"),
@@ -57,6 +59,8 @@ def explain(
         else:
             typer.echo(f"job {whole} is {known.job.status}:")
             print_table(waits, [column("text", "because", may_wrap=True)], empty="")
+        if known.outlook is not None and (words := outlook_words(known.outlook)):
+            typer.echo(words)
         return DONE
 
     return run_with_runtime(work)

@@ -8,7 +8,7 @@ import typer
 
 from workers.cli.failures import CommandUsageError
 from workers.cli.lazy import later
-from workers.cli.parameters import Json, NoWait, Out, Payer, Tier, TierName
+from workers.cli.parameters import At, Json, NoWait, Out, Payer, Tier, TierName, coming_time
 from workers.cli.results import OUT_WITHOUT_WAIT, require_writable
 
 Request = later("workers.cli.generating:Request")
@@ -31,6 +31,7 @@ def generate(
     ] = "1:1",
     out: Out = None,
     user: Payer = None,
+    at: At = None,
     *,
     no_wait: NoWait = False,
     as_json: Json = False,
@@ -39,7 +40,7 @@ def generate(
     sides = _ASPECT.fullmatch(aspect)
     if sides is None or not 1 / MAX_ASPECT <= int(sides[1]) / int(sides[2]) <= MAX_ASPECT:
         raise CommandUsageError(f"--aspect {aspect} is no W:H between 1:{MAX_ASPECT} and {MAX_ASPECT}:1, such as 16:9")
-    return _run(prompt, tier, None, aspect, out, user, no_wait=no_wait, as_json=as_json)
+    return _run(prompt, tier, None, aspect, out, user, at, no_wait=no_wait, as_json=as_json)
 
 
 def modify(
@@ -48,12 +49,13 @@ def modify(
     tier: Tier = TierName.TIER_1K,
     out: Out = None,
     user: Payer = None,
+    at: At = None,
     *,
     no_wait: NoWait = False,
     as_json: Json = False,
 ) -> int:
     """Change a picture as words say, and wait for it."""
-    return _run(prompt, tier, Path(path), None, out, user, no_wait=no_wait, as_json=as_json)
+    return _run(prompt, tier, Path(path), None, out, user, at, no_wait=no_wait, as_json=as_json)
 
 
 def _run(
@@ -63,6 +65,7 @@ def _run(
     aspect: str | None,
     out: str | None,
     user: str | None,
+    at: str | None,
     *,
     no_wait: bool,
     as_json: bool,
@@ -73,5 +76,7 @@ def _run(
         raise CommandUsageError(OUT_WITHOUT_WAIT)
     if out is not None:
         require_writable(Path(out))
-    request = Request(prompt, tier.name, path, aspect, None if out is None else Path(out), user, not no_wait, as_json)
+    run_at = None if at is None else coming_time(at)
+    folder = None if out is None else Path(out)
+    request = Request(prompt, tier.name, path, aspect, folder, user, run_at, not no_wait, as_json)
     return int(run(request))

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from config.job_terms import DEFAULT_QUEUE
 from models.queue.submission import Generation
 from workers.cli.batches import Submitted, announce
 from workers.cli.enhancing import read_picture
@@ -37,6 +37,7 @@ class Request:
     aspect: str | None
     out: Path | None
     user: str | None
+    run_at: datetime | timedelta | None
     is_waiting: bool
     is_json: bool
 
@@ -61,13 +62,16 @@ async def _run(request: Request, runtime: Runtime) -> int:
     user = await require_user(runtime, request.user, tokens_needed=cost)
     payer = await payer_of(runtime, user)
     announce(1, "picture", request.tier, cost, payer, is_waiting=request.is_waiting)
-    async with OwnWorker(runtime, DEFAULT_QUEUE) as own_worker:
+    async with OwnWorker(runtime) as own_worker:
         has_workers = await own_worker.has_others()
         if request.is_waiting and not has_workers:
             await own_worker.start_if_needed()
         key = None if picture is None else await store_input(runtime, user.id, picture)
         asked = Generation(
-            user.id, request.job_type, request.tier, request.prompt, input_key=key, aspect=request.aspect
+            *(user.id, request.job_type, request.tier, request.prompt),
+            input_key=key,
+            aspect=request.aspect,
+            run_at=request.run_at,
         )
         job_id = await submit_generation(runtime, asked)
         submitted = Submitted([job_id], payer.name, payer.at, request.out)

@@ -9,6 +9,7 @@ from models.queue.job_rows import Job, JobFilter
 from workers.cli.call_outcomes import outcome_words
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
+from workers.cli.outlooks import outlook_fields, outlook_words
 from workers.cli.output import chosen, duration, fields_of, note, print_json
 from workers.cli.parameters import (
     ErrorText,
@@ -76,6 +77,7 @@ def show(
                 {
                     **details.job.columns,
                     "queue": details.queue,
+                    "progress": None if details.outlook is None else outlook_fields(details.outlook),
                     "stageRuns": [chosen(run, _RUN) for run in details.history],
                     "providerCalls": [chosen(call, _CALL) for call in details.calls],
                     "money": [chosen(move, _MONEY) for move in details.money],
@@ -88,7 +90,7 @@ def show(
     return run_with_runtime(work)
 
 
-_RUN: Final = ("at", "event", "stage", "attempt", "duration_ms", "worker_id", "error", "treatments")
+_RUN: Final = ("at", "event", "stage", "attempt", "duration_ms", "worker_id", "error", "treatments", "queue")
 _CALL: Final = (
     *("started_at", "provider", "model", "purpose", "attempt", "outcome", "may_be_paid", "latency_ms", "images"),
     *("cost_usd", "problem"),
@@ -178,6 +180,9 @@ def _print_details(details: JobDetails) -> None:
     if details.queue is not None:
         typer.secho("\nqueue", bold=True)
         print_fields(fields_of(details.queue))
+    if details.outlook is not None and (words := outlook_words(details.outlook)):
+        typer.secho("\nprogress", bold=True)
+        typer.echo(words)
     if details.money:
         typer.secho("\nmoney", bold=True)
         print_table(details.money, [column("at"), column("kind"), column("amount", is_number=True)], empty="")

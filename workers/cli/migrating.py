@@ -2,9 +2,14 @@
 
 from collections.abc import Sequence
 
+from asyncpg import PostgresError
+from sqlalchemy.exc import DBAPIError
+
+from config.queue_terms import queues_of
 from config.settings import SettingsError
+from models.connections import DatabaseLostError
 from models.periodic.retention import ForbiddenPolicyError
-from models.schema.migrate import UpgradeResult, check, upgrade
+from models.schema.migrate import UpgradeResult, check, recorded, upgrade
 from models.schema.migrations.grants import PRODUCERS, READERS
 from pipelines.providers.terms import model_terms
 from pipelines.settings import Settings
@@ -101,6 +106,38 @@ async def require_allowed(settings: Settings, services: Services) -> None:
         await require_usable(settings, services, wait=False)
 
 
+async def require_known_queues(settings: Settings, services: Services, queues: Sequence[str]) -> None:
+    """Check that jobs enter each of some queues: a worker of any other would claim nothing, and nobody would notice.
+
+    Queues may be recorded by `db upgrade`, or be named by this environment, whose upgrade is still to come. If the
+    server doesn't answer, or wasn't migrated yet, this check passes.
+
+    Raises:
+        CommandUsageError: there is a queue among them that no job enters.
+    """
+    known = await serving_all(settings, services)
+    unknown = [name for name in queues if name not in known] if known is not None else []
+    if unknown:
+        named = " and no queue ".join(unknown)
+        raise CommandUsageError(
+            f"there is no queue {named}; jobs enter {', '.join(known or ())}, and DARKROOM_STAGE_QUEUES names more"
+        )
+
+
+async def serving_all(settings: Settings, services: Services) -> list[str] | None:
+    """Return every queue that jobs enter, as recorded or by this environment; None if the record can't be read."""
+    engine = migration_engine(services)
+    try:
+        known = await recorded(engine)
+    except (DatabaseLostError, DBAPIError, PostgresError):
+        return None
+    finally:
+        await engine.dispose()
+    if known is None:
+        return None
+    return list(dict.fromkeys((*queues_of(known.stage_queues), *queues_of(settings.stage_queues or {}))))
+
+
 def granted_functions(result: UpgradeResult) -> list[tuple[str, Sequence[str]]]:
     """Return the roles that have rights after an upgrade, each with the functions that it may call."""
     return [
@@ -138,6 +175,7 @@ async def upgrade_database(
             link_pipelines=settings.link_pipelines,
             fetch_allow_loopback=settings.fetch_allow_loopback,
             models=model_terms(settings),
+            fair_terms=settings.fair_terms(),
             grant_role=grant_role,
             grant_read_role=grant_read_role,
             revoke_role=revoke_role,

@@ -35,7 +35,7 @@ def known_settings() -> Settings:
         SettingsError: a variable is unknown, malformed or missing.
     """
     settings = load_settings()
-    if settings.stage_deadlines:
+    if settings.stage_deadlines or settings.stage_queues:
         require_known_stages(settings)
     if settings.model_fields_set & {"schedules", "retention"}:
         require_known_schedules(settings)

@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import Final, Self
 
-from models.queue.stats import live_workers
+from models.queue.queues import unserved_queues
 from workers.cli.failures import CommandError
 from workers.process.runtime import Runtime
 from workers.process.supervisor import WorkerProcesses
@@ -22,12 +22,11 @@ STOP_TIMEOUT_S: Final = 10.0
 
 
 class OwnWorker:
-    """A context that starts a worker process if no live worker claims from a queue; its end stops that process."""
+    """A context that starts a worker process for the queues from which no live worker claims; its end stops it."""
 
-    def __init__(self, runtime: Runtime, queue: str) -> None:
-        """Store the queue; nothing is started yet."""
+    def __init__(self, runtime: Runtime) -> None:
+        """Store the runtime; nothing is started yet."""
         self._runtime = runtime
-        self._queue = queue
         self._workers: WorkerProcesses | None = None
         self._started_s = 0.0
         self._is_ready = False
@@ -40,8 +39,11 @@ class OwnWorker:
         return self._workers is not None
 
     async def has_others(self) -> bool:
-        """Return whether live workers claim from the queue; only called before this command starts its own one."""
-        return bool(await self._runtime.database.run(lambda connection: live_workers(connection, self._queue)))
+        """Return whether live workers claim from all queues; only called before this command starts its own one."""
+        return not await self._unserved()
+
+    async def _unserved(self) -> list[str]:
+        return [one.queue for one in await self._runtime.database.run(unserved_queues)]
 
     async def start_if_needed(self) -> None:
         """Check, at most every LOOK_S, whether a worker runs, and start one if none does.
@@ -60,10 +62,10 @@ class OwnWorker:
         if self._looked_s is not None and now_s - self._looked_s < LOOK_S:
             return
         self._looked_s = now_s
-        if not await self.has_others():
-            self._start(now_s)
+        if queues := await self._unserved():
+            self._start(queues, now_s)
 
-    def _start(self, now_s: float) -> None:
+    def _start(self, queues: list[str], now_s: float) -> None:
         # Its log lines would break the table that is drawn; its jobs' errors are in their rows, from which they are
         # shown.
         os.environ.setdefault("LOG_LEVEL", "error")
@@ -71,7 +73,7 @@ class OwnWorker:
             self._runtime.settings,
             self._runtime.services,
             processes=1,
-            queues=[self._queue],
+            queues=queues,
             on_refused=self._note_refusal,
         )
         self._workers.start()

@@ -38,6 +38,24 @@ def moment(text: str) -> datetime:
         ) from error
 
 
+def coming_time(text: str) -> datetime | timedelta:
+    """Read the value of --at: a time with its zone, or a duration from now on.
+
+    Raises:
+        CommandUsageError: it is neither.
+    """
+    try:
+        sign, _, rest = text.strip().partition("+")
+        if not sign and (from_now := span(rest)) is not None:
+            return from_now
+        given = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise CommandUsageError(f"--at {text!r} is no time; give 2026-03-01T09:00:00+01:00, or +2h") from error
+    if given.tzinfo is None:
+        raise CommandUsageError(f"--at {text!r} has no zone; give {text.strip()}Z for UTC, or an offset such as +01:00")
+    return given
+
+
 Json = Annotated[
     bool, typer.Option("--json", help="Print JSON instead of a table; fields have the names of the tables' columns.")
 ]
@@ -101,6 +119,14 @@ Payer = Annotated[
         "--user",
         metavar="USER",
         help="The user who pays, given by e-mail or id. Needed unless PostgreSQL is embedded, where a local user pays.",
+    ),
+]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="TIME",
+        help="Don't begin before 2026-03-01T09:00:00+01:00, or a time from now: +30s, +30m, +2h, +1d.",
     ),
 ]
 NoWait = Annotated[

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from config.log import default_format
-from config.process_settings import require_queues
 from pipelines.settings import Settings
 from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.greeting import greet
@@ -26,8 +25,10 @@ from workers.services.services import Services, embedded_services
 READY_LOOK_S = 60.0
 
 require_allowed = later("workers.cli.migrating:require_allowed")
+require_known_queues = later("workers.cli.migrating:require_known_queues")
 require_migrated = later("workers.cli.migrating:require_migrated")
 run_scheduler = later("workers.process.scheduler:run")
+serving_all = later("workers.cli.migrating:serving_all")
 
 Processes = Annotated[
     int | None,
@@ -54,7 +55,8 @@ def up(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) 
     """Run workers, a scheduler and the services.
 
     PostgreSQL, Redis and the storage are those of DATABASE_URL, REDIS_URL and STORAGE_URL; those that aren't set are
-    embedded. Prints `ready` once everything runs, and on a terminal also where the data is.
+    embedded. Without --queues and DARKROOM_QUEUES its workers take jobs from all queues. Prints `ready` once everything
+    runs, and on a terminal also where the data is.
     Ctrl-C and SIGTERM stop it.
     """
     settings = open_settings(is_service=True)
@@ -64,8 +66,10 @@ def up(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) 
     code = DONE
     try:
         with embedded_services(settings) as services:
-            _prepare(settings, services)
-            workers = _workers(settings, services, processes, lanes, queues)
+            names = _prepare(settings, services, queues)
+            if "queues" not in settings.model_fields_set:
+                names = names or run_async(serving_all(settings, services))
+            workers = _workers(settings, services, processes, lanes, names)
 
             def announce() -> None:
                 if is_seen:
@@ -73,7 +77,7 @@ def up(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) 
                         *(settings, services),
                         processes=processes or settings.processes,
                         lanes=lanes or settings.lanes,
-                        queues=queues or ", ".join(settings.queues),
+                        queues=", ".join(names or settings.queues),
                     )
                 _announce()
 
@@ -107,12 +111,12 @@ def worker(
     settings = open_settings(is_service=True)
     try:
         with embedded_services(settings) as services:
-            _prepare(settings, services)
-            workers = _workers(settings, services, processes, lanes, queues)
+            names = _prepare(settings, services, queues)
+            workers = _workers(settings, services, processes, lanes, names)
             if not drains:
                 return workers.run_forever(_announce)
             database = make_database(settings, services, most_connections=1)
-            drain = Drain(settings, database, _names(queues) or settings.queues)
+            drain = Drain(settings, database, names or settings.queues)
             code = workers.run_forever(_announce, lambda: asyncio.run(drain.is_done()))
             drain.log_left()
             return code
@@ -129,21 +133,20 @@ def scheduler() -> int:
     settings = open_settings(is_service=True)
     try:
         with embedded_services(settings) as services:
-            _prepare(settings, services)
+            _prepare(settings, services, None)
             return int(run_scheduler(settings, services, on_ready=_announce))
     except KeyboardInterrupt:
         return DONE
 
 
 def _workers(
-    settings: Settings, services: Services, processes: int | None, lanes: int | None, queues: str | None
+    settings: Settings, services: Services, processes: int | None, lanes: int | None, queues: list[str] | None
 ) -> WorkerProcesses:
 
     try:
         require_open_files(lanes or settings.lanes)
     except OpenFilesError as error:
         raise CommandUsageError(str(error)) from error
-    names = _names(queues)
     # dramatiq gives its processes a pipe for stderr, so they can't detect that their lines end on a terminal
     os.environ.setdefault("LOG_FORMAT", default_format(sys.stderr))
     return WorkerProcesses(
@@ -151,7 +154,7 @@ def _workers(
         services,
         processes=processes or settings.processes,
         lanes=lanes,
-        queues=names,
+        queues=queues,
         on_refused=lambda: os.kill(os.getpid(), signal.SIGTERM),
     )
 
@@ -161,18 +164,20 @@ def _names(queues: str | None) -> list[str] | None:
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
     if names is not None and not names:
         raise CommandUsageError("--queues names no queue; give names, separated by commas")
-    try:
-        require_queues(names or ())
-    except ValueError as error:
-        raise CommandUsageError(f"--queues {queues}: {error}") from error
     return names
 
 
-def _prepare(settings: Settings, services: Services) -> None:
-    """Migrate an embedded database; check that Darkroom may use any other, whose migration the processes await."""
+def _prepare(settings: Settings, services: Services, queues: str | None) -> list[str] | None:
+    """Migrate an embedded database; check that Darkroom may use any other, whose migration the processes await.
+
+    Return the queues that the option names; None if it isn't given.
+    """
+    names = _names(queues)
     require_storage(settings, services)
     look = require_migrated if services.is_embedded else require_allowed
     run_async(look(settings, services))
+    run_async(require_known_queues(settings, services, names or settings.queues))
+    return names
 
 
 def _announce() -> None:

@@ -12,7 +12,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from models.queue.outlook import Outlook
 from models.queue.progress import JobProgress
+from workers.cli.outlooks import short_words
 from workers.cli.output import cell, count_of, duration
 from workers.cli.wording import waiting_words
 from workers.operations.waiting import Waiting
@@ -138,7 +140,8 @@ class _View:
         table.add_column("time", justify="right", no_wrap=True)
         for one in self._look.jobs:
             elapsed_s = one.elapsed_s + (0 if one.is_over else since_s)
-            parts = (Text(one.job_id), cell(one.status or "DELETED"), Text(_stage(one)), Text(duration(elapsed_s)))
+            words = _stage(one) if (outlook := self._look.outlooks.get(one.job_id)) is None else _left(one, outlook)
+            parts = (Text(one.job_id), cell(one.status or "DELETED"), Text(words), Text(duration(elapsed_s)))
             table.add_row(self._label(one.job_id, parts), *parts)
         return table
 
@@ -198,6 +201,12 @@ def _group(one: JobProgress) -> str:
             return "waiting"
         case _:
             return "failed"
+
+
+def _left(one: JobProgress, outlook: Outlook) -> str:
+    """Return a job's stage, and the place and estimate that were last read, as far as they are still true."""
+    words = short_words(outlook) if one.status == outlook.status else ""
+    return ", ".join(part for part in (_stage(one), words) if part)
 
 
 def _stage(one: JobProgress) -> str:

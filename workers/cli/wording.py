@@ -3,6 +3,7 @@
 import json
 from typing import Final
 
+from config.queue_terms import worker_for
 from models.history.actions import Action
 from models.history.timeline import ProviderCall, StageRun, StoredObject
 from models.job_state import JobStatus
@@ -82,6 +83,7 @@ _SAYS: Final = {
     "finished": "{stage} finished in {took}",
     "failed": "{stage} failed for good: {error}",
     "released": "{who} let go of it in order; the attempt is given back",
+    "handed_over": "{who} handed it over at {stage} to queue {queue}; the attempt is given back",
     "rescued": "taken from {who}: {error}",
     "fenced": "a write of {who} came too late and changed nothing",
     "retried": "{stage} failed after {took}, to be tried again: {error}",
@@ -94,7 +96,8 @@ def _run(run: StageRun) -> str:
     who = f"worker {run.host} pid {run.pid}" if run.host else f"worker {short_id}"
     took = "no time" if run.duration_ms is None else span(run.duration_ms / 1000)
     says = _SAYS.get(run.event, run.event + " {stage}: {error}")
-    return says.format(who=who, took=took, stage=run.stage or "it", error=run.error or "no reason recorded")
+    error = run.error or "no reason recorded"
+    return says.format(who=who, took=took, stage=run.stage or "it", error=error, queue=run.queue)
 
 
 def _call(fact: ProviderCall | OpenCall) -> str:
@@ -190,13 +193,16 @@ def _place_words(waiting: Waiting, queued: QueuedJob, until_s: float | None, max
         case "scheduled":
             why = f": {queued.last_error}" if queued.last_error else ""
             text = f"it is put off for another {span(until_s or 0)}{why}"
+            if queued.run_at == queued.scheduled_at:
+                at = f"{queued.scheduled_at:%Y-%m-%d %H:%M:%S} UTC"
+                text = f"its producer wants it to begin at {at}, in {span(until_s or 0)}"
         case "max_wait":
             text = (
                 f"before that its maximum wait of {span(max_wait_s)} is over, and it ends, refunded; "
                 "only operators' pauses prolong it"
             )
         case "no_worker":
-            text = f"no live worker takes from queue {queued.queue}; start `darkroom worker`"
+            text = f"no live worker takes from queue {queued.queue}; start `{worker_for(queued.queue)}`"
         case "busy":
             text = f"all {queued.lanes} lanes of its queue's workers are busy"
         case "alone":
@@ -205,7 +211,7 @@ def _place_words(waiting: Waiting, queued: QueuedJob, until_s: float | None, max
                 "which of that worker's jobs killed it"
             )
         case "cap":
-            text = f"its user may run no more jobs at a time: {queued.users_running} are running"
+            text = f"its user may run no more jobs at a time: {queued.users_slots} run or are about to"
         case "turn":
             text = f"its turn: {queued.before_it:,} before it" if queued.before_it else "it is next in turn"
         case _:

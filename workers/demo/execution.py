@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from config.log import configure_logging
+from config.queue_terms import queues_of
 from models.money.ledger import balance_of, balances_by_email
 from models.money.users import User
 from models.queue.submission import Enhancement, original_key
@@ -253,7 +254,12 @@ class _Workers:
 
     def __init__(self, settings: Settings, services: Services) -> None:
 
-        self._processes = WorkerProcesses(settings, services, processes=PROCESSES, lanes=LANES)
+        self._processes = WorkerProcesses(
+            *(settings, services),
+            processes=PROCESSES,
+            lanes=LANES,
+            queues=queues_of(settings.stage_queues or {}),
+        )
         self._stopping: asyncio.Task[int] | None = None
 
     def stop(self) -> asyncio.Task[int]:

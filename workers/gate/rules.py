@@ -21,6 +21,16 @@ def stops_of(settings: Settings) -> list[list[str]]:
     return [[f"provider:{name}", *(("buying",) if PROVIDERS[name].is_paid else ())] for name in settings.providers]
 
 
+def recorded_providers(settings: Settings) -> list[dict[str, Any]]:
+    """Return the providers in the order of PROVIDER with their rules, as estimates of jobs' ends need them."""
+    limits = ("requests_per_minute", "concurrency", "first_concurrency")
+
+    def limits_of(name: str) -> dict[str, Any]:
+        return {limit: number for limit, number in rules_of(settings, name).items() if limit in limits}
+
+    return [{"name": name, "is_paid": PROVIDERS[name].is_paid, "rules": limits_of(name)} for name in settings.providers]
+
+
 def rules_of(settings: Settings, provider: str) -> Mapping[str, Any]:
     """Return the rules of one provider, which hold for all processes together."""
     given = {

@@ -35,7 +35,7 @@ from workers.operations.checks.notifications import check_notify_queue
 from workers.operations.checks.objects import check_orphans, check_storage
 from workers.operations.checks.outside import check_fetcher, check_providers
 from workers.operations.checks.outside_the_queue import check_outside_the_queue
-from workers.operations.checks.promises import check_links, check_passed_over, check_retention, check_unbuilt
+from workers.operations.checks.promises import check_fair_terms, check_links, check_passed_over, check_retention
 from workers.operations.checks.rows import ROW_CHECKS, count_rows
 from workers.operations.checks.spending import check_free_jobs, check_models
 from workers.process.runtime import make_database
@@ -134,7 +134,7 @@ class _Doctor:
             self.within("provider", lambda: check_providers(settings, pixels), HOST_S),
             self.within("enlargement", lambda: check_networks(settings, pixels), NETWORKS_S),
         )
-        return [*providers, *networks, check_fetcher(settings), check_unbuilt(settings)]
+        return [*providers, *networks, check_fetcher(settings)]
 
     async def look_at_hosts(self, installation: str, database: Database | None) -> list[Check]:
         """Check the broker and the storage, at the same time."""
@@ -195,6 +195,7 @@ def _of_our_tables(database: Database, settings: Settings, services: Services) -
         "FREE jobs": lambda: check_free_jobs(database, settings),
         "models": lambda: check_models(database, settings),
         "regeneration": lambda: check_terms(database, settings),
+        "fair order": lambda: check_fair_terms(database, settings),
         "shared pipelines": lambda: check_links(database, settings),
         "retention": lambda: check_retention(database, settings),
         "tables of tasks": lambda: check_passed_over(database, settings),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 from models.connections import Connection
@@ -22,10 +23,11 @@ from models.job_state import TERMINAL
 from models.money.job_money import MoneyMove, money_of_job
 from models.queue.checkpoints import LeftOutput, left_outputs
 from models.queue.job_rows import Job, read_jobs
+from models.queue.outlook import Outlook
 from models.queue.pause_records import Pause, pauses_between
 from models.queue.waiting import QueuedJob, queued_job
 from workers.gate.rules import stops_of
-from workers.operations.jobs import job_not_found
+from workers.operations.jobs import job_not_found, outlook_of
 from workers.operations.waiting import FOREVER, Waiting, waits_of
 from workers.process.runtime import Runtime
 
@@ -101,11 +103,13 @@ class Explanation:
         job: its row; None when it is deleted.
         timeline: what happened, oldest first.
         waits: why it waits, the first reason first; empty once it is over.
+        outlook: its place, and the estimate of its end; None once it is over.
     """
 
     job: Job | None
     timeline: Sequence[Event]
     waits: Sequence[Waiting]
+    outlook: Outlook | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,8 @@ async def explain_job(runtime: Runtime, job_id: str) -> Explanation:
     events = [replace(event, at=_to_milliseconds(event.at)) for event in events]
     events.sort(key=_place)
     waits = [] if job is None or job.status in TERMINAL else await waits_of(runtime, job, queued)
-    return Explanation(job, events, waits)
+    outlook = None if job is None else await runtime.database.run(partial(outlook_of, job=job))
+    return Explanation(job, events, waits, outlook)
 
 
 async def _read(connection: Connection, job_id: str) -> _Records:

@@ -6,20 +6,22 @@ from dataclasses import dataclass
 from models.connections import Connection
 from models.history.actions import record_action
 from models.history.timeline import ProviderCall, StageRun, provider_calls, stage_runs
-from models.job_state import JobStatus
+from models.job_state import TERMINAL, JobStatus
 from models.money.job_money import MoneyMove, money_of_job, money_of_jobs
 from models.queue import job_rows
 from models.queue.job_rows import Job, JobFilter, QueueRow, find_jobs, queue_row, read_jobs
+from models.queue.outlook import Outlook, outlooks
 from workers.operations.errors import JobNotCancellableError, NotFoundError, translated
 from workers.process.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)
 class JobDetails:
-    """A job's row, its queue row while it is unfinished, and its history, oldest first."""
+    """A job's row, its queue row and outlook while it is unfinished, and its history, oldest first."""
 
     job: Job
     queue: QueueRow | None
+    outlook: Outlook | None
     history: list[StageRun]
     calls: list[ProviderCall]
     money: list[MoneyMove]
@@ -56,12 +58,18 @@ async def get_job(runtime: Runtime, job_id: str) -> JobDetails:
         return JobDetails(
             job=job,
             queue=await queue_row(connection, job),
+            outlook=await outlook_of(connection, job),
             history=await stage_runs(connection, job.id, job.job_type),
             calls=await provider_calls(connection, job.id, job.job_type),
             money=await money_of_job(connection, job.id, job.job_type),
         )
 
     return await runtime.database.run(read)
+
+
+async def outlook_of(connection: Connection, job: Job) -> Outlook | None:
+    """Return an unfinished job's place and the estimate of its end; None for a job that is over."""
+    return None if job.status in TERMINAL else (await outlooks(connection, [job.id])).get(job.id)
 
 
 async def tokens_moved(runtime: Runtime, job_ids: Iterable[str]) -> tuple[int, int]:

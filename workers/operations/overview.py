@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from models.connections import Connection
+from models.queue.counts import job_groups
 from models.queue.pause_records import LastingPause, lasting_pauses
-from models.queue.stats import LiveWorker, QueueCount, ended_of_last_day, live_workers, queue_counts
+from models.queue.stats import LiveWorker, QueueCount, by_status, ended_of_last_day, live_workers
+from models.schema.server import server_time
 from workers.process.runtime import Runtime
 
 
@@ -24,7 +26,7 @@ async def overview(runtime: Runtime) -> Overview:
 
     async def read(connection: Connection) -> Overview:
         return Overview(
-            await queue_counts(connection),
+            by_status(await job_groups(connection), await server_time(connection)),
             await live_workers(connection),
             await ended_of_last_day(connection),
             await lasting_pauses(connection),

@@ -1,31 +1,131 @@
 """Statistics of queues: jobs, workers and pauses."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from models.connections import Connection
+from models.queue.counts import JobGroup, job_groups
 from models.queue.pause_records import LastingPause, lasting_pauses
-from models.queue.stats import LiveWorker, QueueCount, live_workers, queue_counts
+from models.queue.stats import (
+    Capacity,
+    LiveWorker,
+    QueueCount,
+    by_status,
+    live_workers,
+    queue_capacities,
+    wait_s,
+)
+from models.schema.server import server_time
+from workers.operations.drain_times import drain_times
 from workers.process.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)
-class QueueStats:
-    """`queues` has a row for each queue and status with jobs in it, `workers` one for each live process.
+class QueueNow:
+    """A queue that has jobs, or from which a live worker claims.
 
-    `pauses` are the present pauses.
+    Each of its jobs is in one of the first four numbers; the next four say what keeps some of these from being claimed.
+
+    Attributes:
+        queue: its name.
+        waiting: jobs that wait for a lane.
+        running: jobs that workers hold.
+        retrying: jobs that wait for the time of their next attempt.
+        scheduled: jobs that wait for the time that their producer gave.
+        paused: jobs that an operator's pause keeps.
+        held: jobs that wait for a slot under their user's cap, or for their position.
+        refused: jobs that the database refuses to start.
+        suspect: jobs that have to run alone, because a worker died with them.
+        oldest_wait_s: for how long the oldest of the waiting and retrying ones has waited; 0 if there is none.
+        next_due_at: when the first of those that wait for a time is due.
+        drain_s: in how many seconds its waiting jobs have left it; None if that is unknown (`drain_times`).
+        lanes: the lanes of the live workers that claim from it, also if they claim from other queues, too.
+        workers: how many of these worker processes there are.
+        as_of: when its jobs were counted.
     """
 
-    queues: list[QueueCount]
-    workers: list[LiveWorker]
-    pauses: list[LastingPause]
+    queue: str
+    waiting: int
+    running: int
+    retrying: int
+    scheduled: int
+    paused: int
+    held: int
+    refused: int
+    suspect: int
+    oldest_wait_s: float
+    next_due_at: datetime | None
+    drain_s: float | None
+    lanes: int
+    workers: int
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """`queues` has a row for each queue, `statuses` one for each queue and status with jobs in it.
+
+    `workers` has one for each live process, and `pauses` are the present pauses.
+    """
+
+    queues: Sequence[QueueNow]
+    statuses: Sequence[QueueCount]
+    workers: Sequence[LiveWorker]
+    pauses: Sequence[LastingPause]
 
 
 async def queue_stats(runtime: Runtime) -> QueueStats:
-    """Count the jobs in the queues, and return the live workers and the pauses."""
+    """Count the jobs in the queues, and return the live workers and the pauses.
+
+    Where a queue is long, the jobs are those that a scheduler counted last; `as_of` says when.
+    """
 
     async def read(connection: Connection) -> QueueStats:
+        groups = await job_groups(connection)
+        capacities = await queue_capacities(connection)
+        lanes = {queue: one.lanes for queue, one in capacities.items()}
+        drains = await drain_times(connection, runtime.settings, groups, lanes)
+        now = await server_time(connection)
+        queues = [_queue_now(name, groups, capacities, drains[name], now) for name in sorted(drains)]
         return QueueStats(
-            await queue_counts(connection), await live_workers(connection), await lasting_pauses(connection)
+            queues, by_status(groups, now), await live_workers(connection), await lasting_pauses(connection)
         )
 
     return await runtime.database.run(read)
+
+
+_NO_WORKER = Capacity(0, 0)
+
+
+def _queue_now(
+    name: str,
+    groups: Sequence[JobGroup],
+    capacities: Mapping[str, Capacity],
+    drain_s: float | None,
+    now: datetime,
+) -> QueueNow:
+    own = [one for one in groups if one.queue == name]
+
+    def jobs(*names: str) -> int:
+        return sum(one.jobs for one in own if one.status in names or one.held_by in names)
+
+    since = [one.oldest_at for one in own if one.status in {"waiting", "retrying"}]
+    capacity = capacities.get(name, _NO_WORKER)
+    return QueueNow(
+        name,
+        waiting=jobs("waiting"),
+        running=jobs("running"),
+        retrying=jobs("retrying"),
+        scheduled=jobs("scheduled"),
+        paused=jobs("paused"),
+        held=jobs("cap"),
+        refused=jobs("refused"),
+        suspect=jobs("suspect"),
+        oldest_wait_s=wait_s(min(since), now) if since else 0.0,
+        next_due_at=min((one.next_due_at for one in own if one.next_due_at), default=None),
+        drain_s=drain_s,
+        lanes=capacity.lanes,
+        workers=capacity.workers,
+        as_of=own[0].as_of if own else now,
+    )

@@ -92,9 +92,9 @@ async def waits_of(runtime: Runtime, job: Job, queued: QueuedJob | None) -> list
         found.append(Waiting("busy", None, queued, now))
     if queued.suspect_of is not None:
         found.append(Waiting("alone", None, queued, now))
-    if queued.status == "pending" and not queued.ready and queued.paused_by is None:
+    if queued.held_by == "cap":
         found.append(Waiting("cap", None, queued, now))
-    if queued.status == "pending":
+    elif queued.status == "pending":
         found.append(Waiting("turn", None, queued, now))
     return found
 
@@ -121,13 +121,13 @@ async def _pauses(runtime: Runtime, queued: QueuedJob) -> list[Waiting]:
 
 
 def _put_off(queued: QueuedJob, max_wait_s: float) -> list[Waiting]:
-    """Return until when a job is postponed: by its own retry, or because the database refuses to start it."""
+    """Return until when a job is put off: by its retry, its producer, or because the database refuses to start it."""
     if queued.refused_since is not None:
         return [Waiting("refused", queued.scheduled_at, queued, queued.now)]
     if queued.status != "retrying" or queued.scheduled_at <= queued.now:
         return []
     found = [Waiting("scheduled", queued.scheduled_at, queued, queued.now)]
-    end = queued.created_at + timedelta(seconds=max_wait_s)
+    end = max(queued.created_at, queued.run_at or queued.created_at) + timedelta(seconds=max_wait_s)
     if queued.scheduled_at > end:
         found.append(Waiting("max_wait", end, queued, queued.now))
     return found

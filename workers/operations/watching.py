@@ -5,12 +5,14 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from config.logger import EventLogger
 from models.connections import DatabaseLostError
 from models.queue.listening import listen
+from models.queue.outlook import Outlook, outlooks
 from models.queue.progress import JobProgress, job_progress
 from workers.operations.waiting import Waiting, first_waits
 from workers.process.runtime import Runtime
@@ -37,10 +39,11 @@ MOST_EXPLAINED: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The progress of jobs, in the order of their ids, and why jobs wait, for at most MOST_EXPLAINED of them."""
+    """The progress of jobs, in the order of their ids, and why jobs wait and how long, for MOST_EXPLAINED at most."""
 
     jobs: Sequence[JobProgress]
     waits: Mapping[str, Waiting]
+    outlooks: Mapping[str, Outlook] = field(default_factory=dict)
 
 
 async def watch_jobs(runtime: Runtime, job_ids: Iterable[str]) -> AsyncIterator[Look]:
@@ -67,7 +70,7 @@ async def watch_jobs(runtime: Runtime, job_ids: Iterable[str]) -> AsyncIterator[
                 await asyncio.sleep(POLL_S)
                 continue
             seen_s = time.monotonic()
-            yield Look(progress, waits)
+            yield Look(progress, waits, why.outlooks)
             if all(one.is_over for one in progress):
                 return
             with contextlib.suppress(TimeoutError):
@@ -77,9 +80,10 @@ async def watch_jobs(runtime: Runtime, job_ids: Iterable[str]) -> AsyncIterator[
 
 
 class _Reasons:
-    """Why jobs wait, read again every EXPLAIN_S."""
+    """Why jobs wait and how long, read again every EXPLAIN_S."""
 
     def __init__(self, runtime: Runtime) -> None:
+        self.outlooks: Mapping[str, Outlook] = {}
         self._runtime = runtime
         self._looked_s: float | None = None
         self._found: Mapping[tuple[str, str | None], Waiting] = {}
@@ -91,6 +95,8 @@ class _Reasons:
             asked = sorted(asked, key=lambda one: not one.is_waiting)[:MOST_EXPLAINED]
             found = await first_waits(self._runtime, [one.job_id for one in asked]) if asked else {}
             self._found = {(one.job_id, one.status): found[one.job_id] for one in asked if one.job_id in found}
+            ids = [one.job_id for one in asked]
+            self.outlooks = await self._runtime.database.run(partial(outlooks, job_ids=ids)) if asked else {}
             self._looked_s = time.monotonic()
         places = ((one.job_id, one.status) for one in progress)
         return {place[0]: self._found[place] for place in places if place in self._found}

@@ -6,11 +6,13 @@ from pipelines.settings import Settings
 from workers.periodic.task import Task
 from workers.periodic.tasks import (
     audit_ledger,
+    check_estimates,
     collect_orphans,
     expire_vouchers,
     prune_records,
     regenerate_tokens,
     renew_subscriptions,
+    roll_up_jobs,
     roll_up_usage,
 )
 
@@ -21,6 +23,8 @@ TASKS: Final = (
     collect_orphans.TASK,
     audit_ledger.TASK,
     roll_up_usage.TASK,
+    roll_up_jobs.TASK,
+    check_estimates.TASK,
 )
 """Tasks with one schedule each; retention adds one for each of its policies."""
 

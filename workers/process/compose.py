@@ -25,6 +25,7 @@ from models.schema.migrations.installation import Recorded
 from models.schema.migrations.problems import Problem
 from pipelines.settings import Settings
 from workers.process import wake_up
+from workers.process.receiving import Lanes
 from workers.process.repeated_line import RepeatedLine
 from workers.process.runtime import ModeMismatchError, Runtime, make_database, make_storage
 from workers.services.services import Services
@@ -44,7 +45,7 @@ def migration_engine(services: Services) -> AsyncEngine:
     return create_async_engine(url, connect_args=arguments, poolclass=NullPool)
 
 
-def make_broker(url: str, *, middleware: Sequence[Middleware] = (), lanes: wake_up.Lanes | None = None) -> Broker:
+def make_broker(url: str, *, middleware: Sequence[Middleware] = (), lanes: Lanes | None = None) -> Broker:
     """Return the broker of a URL; the caller closes it.
 
     Args:

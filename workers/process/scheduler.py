@@ -12,9 +12,9 @@ from config.logger import EventLogger
 from pipelines.settings import Settings
 from workers.operations.schedule import require_allowed_policies
 from workers.process.compose import open_runtime, warn_if_unheard
+from workers.process.fair_terms import warn_of_differing_terms
 from workers.process.reaper import reaper
 from workers.process.scheduler_loops import Scheduler
-from workers.process.unbuilt import warn_of_unbuilt
 from workers.services.services import Services
 
 log = EventLogger(__name__)
@@ -44,7 +44,7 @@ async def _run(settings: Settings, services: Services, on_ready: Callable[[], No
 async def _open(settings: Settings, services: Services, stack: contextlib.AsyncExitStack) -> Scheduler:
     runtime = await stack.enter_async_context(open_runtime(settings, services))
     await warn_if_unheard(runtime.database)
-    warn_of_unbuilt(settings)
+    await warn_of_differing_terms(runtime.database, settings)
     await require_allowed_policies(runtime.database, settings)
     return Scheduler(runtime)
 

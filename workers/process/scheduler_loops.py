@@ -2,15 +2,20 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from config.logger import EventLogger
 from config.outcome import outcome_of
 from models.connections import DATABASE_ERRORS, DatabaseLostError, is_passing
+from models.queue.batches import finish_batches
 from models.queue.claims import ready_queues, wake_due
+from models.queue.counts import count_queues
+from models.queue.fair import FIRST_TURN, forget_turns, watch_slots
 from models.queue.leases import forget_dead_workers
 from models.queue.listening import WAKE_UP_CHANNEL, listen
+from models.queue.queues import empty_old_queues
 from models.queue.refusals import settle_refused_ends
 from models.queue.rescue import end_overdue_jobs, end_refused_jobs, rescue_lost_claims
 from models.queue.sweep import Sweep
@@ -30,6 +35,12 @@ log = EventLogger(__name__)
 
 VACUUM_REST_FACTOR = 20
 """How long to rest after a VACUUM of the queue, as a multiple of its duration."""
+
+BATCHES_LOOK_S = 5.0
+"""Seconds between two looks for unfinished batches while there are none; each look is a statement."""
+
+ALL_SLOTS_S = 60.0
+"""Seconds between two looks at the slots of all users with held jobs, which nobody needs unless a row got lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,8 @@ class Scheduler:
         self._periodic_engine = periodic_engine(runtime)
         self._session_age = SessionAge(runtime.settings.lease_s)
         self._sweep = Sweep()
+        self._turn = FIRST_TURN
+        self._batches_due_s = self._all_slots_due_s = 0.0
 
     def loops(self) -> tuple[Loop, ...]:
         """Return all passes, with their names and intervals."""
@@ -62,6 +75,11 @@ class Scheduler:
             Loop("rescue", 1.0, self.rescue),
             Loop("overdue", 5.0, self.end_overdue),
             Loop("refused", 60.0, self.end_refused),
+            Loop("slots", 3.0, self.check_slots),
+            Loop("queues", 5.0, self.empty_old_queues),
+            Loop("batches", 1.0, self.finish_batches),
+            Loop("turns", 10.0, self.forget_turns),
+            Loop("counts", 2.0, self.count_queues),
             Loop("adoption", 10.0, self.adopt),
             Loop("workers", 600.0, self.forget_workers),
             Loop("vacuum", 5.0, self.vacuum),
@@ -78,6 +96,27 @@ class Scheduler:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def check_slots(self) -> None:
+        """Settle the slots of users who have too many or too few jobs that can be claimed, which changed caps leave."""
+        is_due = time.monotonic() >= self._all_slots_due_s
+        await watch_slots(self._runtime.database, whole=is_due)
+        if is_due:
+            self._all_slots_due_s = time.monotonic() + ALL_SLOTS_S
+
+    async def forget_turns(self) -> None:
+        """Delete turns that virtual time has passed, a page at a time."""
+        after = self._turn
+        self._turn = await self._runtime.database.commit(
+            "forget_turns", lambda connection: forget_turns(connection, after)
+        )
+
+    async def empty_old_queues(self) -> int:
+        """Move jobs out of queues that no stage has any more; return how many."""
+        moved = await self._runtime.database.commit("empty_old_queues", empty_old_queues)
+        if moved:
+            log.info("jobs_moved", moved=moved)
+        return moved
 
     async def wake_for_waiting_jobs(self) -> set[str]:
         """Let workers claim the jobs whose time has come, and send a wake-up for every queue with jobs to claim."""
@@ -116,6 +155,21 @@ class Scheduler:
         if ended or settled:
             log.warning("refusals_settled", ended=ended, settled=settled)
         return ended + settled
+
+    async def finish_batches(self) -> int:
+        """Record and notify the end of batches whose jobs are all over; return how many."""
+        if time.monotonic() < self._batches_due_s:
+            return 0
+        finished, are_unfinished = await self._runtime.database.commit("finish_batches", finish_batches)
+        if not are_unfinished:
+            self._batches_due_s = time.monotonic() + BATCHES_LOOK_S
+        if finished:
+            log.info("batches_finished", finished=finished)
+        return finished
+
+    async def count_queues(self) -> int | None:
+        """Count the jobs in the queues for all who ask, if that is due; return how many there are."""
+        return await count_queues(self._runtime.database)
 
     async def adopt(self) -> int:
         """Adopt, or end, the unfinished jobs without a queue row on the next page; return how many were adopted."""

@@ -1,44 +1,34 @@
 """Wake-ups: messages that name a queue, sent when it has new jobs, and received by idle workers.
 
-dramatiq provides the processes, the threads and the choice of broker. For Redis the consumer is ours, because
-dramatiq's own polls, and takes 300 ms instead of 3. A lost wake-up delays jobs by a second, a doubled one causes a look
-that finds none. Names
-in the broker are shared with processes of other releases, so they keep the words `bell` and `ring`.
+dramatiq provides the processes, the threads and the choice of broker. The consumers are ours, for Redis because
+dramatiq's own polls, and takes 300 ms instead of 3, for RabbitMQ see `workers.process.rabbitmq`. A lost wake-up delays
+jobs by a second, a doubled one causes a look that finds none. Names in the broker are shared with processes of other
+releases, so they keep the words `bell` and `ring`.
 """
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import dramatiq
 import redis
 from dramatiq.broker import Broker, Consumer, MessageProxy
-from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.errors import BrokerError, ConnectionClosed
-from pika.adapters.utils.connection_workflow import AMQPConnectorException
-from pika.exceptions import AMQPConnectionError
 from typing_extensions import override
 
 from config.logger import EventLogger
 from workers.process.broker_message import broker_message, broker_place
+from workers.process.rabbitmq import RabbitListener, RabbitWakeUps
+from workers.process.receiving import DEAF_S, MOST_WAITING, Lanes, WakeUpsRefusedError
 
 ACTOR_PREFIX = "ring_"
 KEY_PREFIX = "darkroom:bell:"
 
 
-MOST_WAITING = 64
-"""Most wake-ups that wait in one queue: one for each process that may be idle is enough."""
-
 SEND_S = 1.0
-RABBIT_LIMITS = {"socket_timeout": "5", "stack_timeout": "5", "blocked_connection_timeout": "5"}
-"""Time limits, in seconds, by pika's parameter names: for connecting, for RabbitMQ's greeting, and for sending."""
 
 LISTEN_S = 10.0
-DEAF_S = 60.0
-"""Seconds until a Redis that refuses to let its user wait is asked again; the worker's timer finds jobs meanwhile."""
 
 log = EventLogger(__name__)
 
@@ -50,31 +40,6 @@ def broker_queue(installation: str, queue: str) -> str:
     not receive each other's wake-ups.
     """
     return f"darkroom_{installation}_{queue}"
-
-
-class WakeUpsRefusedError(Exception):
-    """Raised when the broker's user may not wait for wake-ups. A right is missing, so trying again doesn't help."""
-
-
-class Lanes:
-    """Whether this process has a free lane. A process without a free lane leaves wake-ups to other processes."""
-
-    def __init__(self) -> None:
-        self._are_free = threading.Event()
-        self._are_free.set()
-
-    def set_free(self, are_free: bool) -> None:  # noqa: FBT001 - a plain setter
-        """Record whether this process has a free lane."""
-        if are_free == self._are_free.is_set():
-            return
-        if are_free:
-            self._are_free.set()
-        else:
-            self._are_free.clear()
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait until this process has a free lane; return False if it still has none after `timeout_s`."""
-        return self._are_free.wait(timeout_s)
 
 
 class RedisWakeUps(Broker):
@@ -92,7 +57,7 @@ class RedisWakeUps(Broker):
     @override
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 1000) -> Consumer:
         """Return a consumer of one queue's wake-ups; `timeout` is in milliseconds."""
-        return _Listener(self._client, queue_name, timeout / 1000, self._lanes)
+        return RedisListener(self._client, queue_name, timeout / 1000, self._lanes)
 
     @override
     def declare_queue(self, queue_name: str) -> None:
@@ -141,7 +106,7 @@ class RedisWakeUps(Broker):
         self._client.close()
 
 
-class _Listener(Consumer):
+class RedisListener(Consumer):
     """Waits for wake-ups, while this process has a free lane."""
 
     def __init__(self, client: "redis.Redis", queue_name: str, timeout_s: float, lanes: Lanes) -> None:
@@ -204,34 +169,11 @@ class _Listener(Consumer):
         """Do nothing: the next look of any worker finds the jobs."""
 
 
-class RabbitWakeUps(RabbitmqBroker):
-    """dramatiq's broker, except that connecting to a host is tried once, and not six times in a row."""
-
-    def _opened(self) -> Any:
-        """Return this thread's connection, opened if there is none.
-
-        Raises:
-            dramatiq.errors.ConnectionClosed: it can't be opened; dramatiq tries again only what pika itself raises.
-        """
-        try:
-            return super().connection
-        except (AMQPConnectionError, AMQPConnectorException) as error:
-            raise ConnectionClosed(error) from error  # type: ignore[no-untyped-call]  # dramatiq left it untyped
-
-    connection = property(_opened, None, cast("property", RabbitmqBroker.connection).fdel)
-
-
 def make_broker(url: str, *, middleware: list[dramatiq.Middleware], lanes: Lanes | None = None) -> Broker:
     """Return the broker that a URL names: Redis (redis://, rediss://, unix://) or RabbitMQ (amqp://, amqps://)."""
     if url.startswith("amqp"):
-        return RabbitWakeUps(url=_limited(url), middleware=middleware, confirm_delivery=False)
+        return RabbitWakeUps(url, middleware=middleware, lanes=lanes)
     return RedisWakeUps(url, middleware=middleware, lanes=lanes)
-
-
-def _limited(url: str) -> str:
-    """Return a URL of RabbitMQ with time limits added where it has none."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(query=urlencode(RABBIT_LIMITS | dict(parse_qsl(parts.query)))))
 
 
 def declare_wake_ups(broker: Broker, installation: str, queues: Iterable[str], wake: Callable[[], None]) -> None:
@@ -287,7 +229,7 @@ def receive(broker: Broker, installation: str, queue: str, *, timeout_ms: int) -
     broker.declare_queue(name)
     consumer = broker.consume(name, timeout=timeout_ms)
     try:
-        received = consumer.pop() if isinstance(consumer, _Listener) else next(consumer)
+        received = consumer.pop() if isinstance(consumer, RedisListener | RabbitListener) else next(consumer)
         if received is not None:
             consumer.ack(received)
         return received is not None

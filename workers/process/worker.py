@@ -28,24 +28,28 @@ from typing_extensions import override
 
 from config.log import configure_logging, log_uncaught, name_process, secret_mask
 from config.logger import EventLogger
+from models.gate.recorded_rules import record_provider_rules
 from models.queue.groups import GroupWriter
 from models.schema.migrations.errors import MigrationError
 from pipelines.job_types import JOB_TYPES, import_stages, require_known_stages, stage_deadlines
 from pipelines.settings import Settings, load_settings
 from workers.gate.check import check_providers
+from workers.gate.rules import recorded_providers
 from workers.process.compose import make_broker, open_runtime, require_usable, warn_if_unheard
+from workers.process.fair_terms import warn_of_differing_terms, warn_of_unknown_queues
 from workers.process.lease import LeaseThread
+from workers.process.receiving import Lanes
 from workers.process.recycling import Recycling
 from workers.process.runtime import ModeMismatchError, Runtime, make_database
 from workers.process.supervised import supervised
 from workers.process.supervisor import KILL_AFTER_S, READY_FD, REFUSED_EXIT_CODE
 from workers.process.tools import Tools, make_pixels, open_tools
-from workers.process.unbuilt import warn_of_unbuilt
-from workers.process.wake_up import Lanes, declare_wake_ups
+from workers.process.wake_up import declare_wake_ups
 from workers.running.claim_loop import ClaimLoop
 from workers.running.record import Recorder
 from workers.running.run import StageRunner
 from workers.running.runner import Runner
+from workers.running.stage_queues import StageQueues
 from workers.services.services import embedded_services
 
 log = EventLogger(__name__)
@@ -123,7 +127,6 @@ class WorkerProcess:
     async def _open(self) -> None:
         settings = self._settings
         name_process(worker_id=str(self.worker_id))
-        warn_of_unbuilt(settings)
         pixels = await self._stack.enter_async_context(make_pixels())
         pixels.keep_warm(settings.warm_children)  # first, so that they are ready before the database may be
         services = self._stack.enter_context(embedded_services(settings))
@@ -134,10 +137,15 @@ class WorkerProcess:
         await _once_set(lease.is_connected)  # waited for first, so that the pool doesn't use up the last connections
         opening = open_runtime(settings, services, installed=installed, database=database)
         runtime = await self._stack.enter_async_context(opening)
+        await warn_of_differing_terms(database, settings)
+        await warn_of_unknown_queues(database, settings)
+        providers = recorded_providers(settings)
+        await database.commit("record_provider_rules", lambda connection: record_provider_rules(connection, providers))
         if database.is_direct_behind_pooler:
             await warn_if_unheard(database)
         tools = await self._stack.enter_async_context(open_tools(settings, runtime.database, pixels))
-        runner = _make_runner(runtime, tools)
+        stage_queues = StageQueues()
+        runner = _make_runner(runtime, tools, stage_queues)
         worker_id = self.worker_id
         claim_loop = ClaimLoop(
             settings,
@@ -148,6 +156,7 @@ class WorkerProcess:
             session_age=lambda: lease.session_age,
             callable_jobs=tools.gate.callable_jobs,
             after_job=self._recycle_if_due,
+            stage_queues=stage_queues,
         )
         tools.gate.when_a_call_ends(claim_loop.call_ended)
         lease.begin(asyncio.get_running_loop(), claim_loop)
@@ -205,7 +214,7 @@ class WorkerProcess:
             self._claim_loop.end_grace(max(0.0, hurried_s + HURRIED_GRACE_S - time.monotonic()))
 
 
-def _make_runner(runtime: Runtime, tools: Tools) -> Runner:
+def _make_runner(runtime: Runtime, tools: Tools, stage_queues: StageQueues) -> Runner:
     settings = runtime.settings
     mask = secret_mask(settings)
     writer = GroupWriter(runtime.database)
@@ -224,6 +233,7 @@ def _make_runner(runtime: Runtime, tools: Tools) -> Runner:
         reuses_results=settings.reuse_results,
         check_job=tools.gate.require_makeable,
         models=tools.models,
+        stage_queues=stage_queues,
     )
     return Runner(stages, Recorder(runtime.database, writer, mask))
 

@@ -17,16 +17,18 @@ from config.logger import EventLogger
 from config.outcome import outcome_of
 from models.connections import is_passing
 from models.database import Database
-from models.queue.claims import Claim, ask_for_wake_up, entered_jobs, has_work, wake_due
+from models.queue.claims import Claim, ask_for_wake_up, entered_jobs, look_at_queue, wake_due
+from models.queue.fair import settle_changed_caps
 from models.queue.refusals import Claimed, claim_jobs, claim_refused
 from models.queue.rescue import release_claims, rescue_lost_claims
 from models.queue.suspects import Suspect, claim_suspect, due_suspects
 from pipelines.job_types import stage_deadlines
 from pipelines.settings import Settings
 from workers.entry_rate import DENSE_LOOK_S, EntryRate
+from workers.process.receiving import Lanes
 from workers.process.session_age import SessionAge
-from workers.process.wake_up import Lanes
 from workers.running.job import Ending, RunningJob, Tally
+from workers.running.stage_queues import StageQueues
 
 log = EventLogger(__name__)
 
@@ -70,6 +72,7 @@ class ClaimLoop:
         session_age: Callable[[], SessionAge],
         callable_jobs: Callable[[int, int], Awaitable[int | None]] | None = None,
         after_job: Callable[[], None] | None = None,
+        stage_queues: StageQueues | None = None,
     ) -> None:
         """Store what the loop needs.
 
@@ -84,6 +87,7 @@ class ClaimLoop:
                 have yet to call one, and so many lanes are free; None if the providers set no limit. No more jobs are
                 claimed.
             after_job: called when the run of a job is over.
+            stage_queues: told which queues of stages are recorded.
         """
         self._lanes = lanes
         self._settings = settings
@@ -94,6 +98,7 @@ class ClaimLoop:
         self._session_age = session_age
         self._callable_jobs = callable_jobs
         self._after_job = after_job
+        self._stage_queues = stage_queues or StageQueues()
         self._running: dict[UUID, RunningJob] = {}
         self._tally = Tally()
         self._lacks_places = False
@@ -223,12 +228,12 @@ class ClaimLoop:
             return
         if is_tick:
             self._looked_around_s = time.monotonic()
-            if not self._suspects:
-                queues = self._settings.queues
-                is_found, entered = await self._database.run(lambda connection: has_work(connection, queues))
-                if not is_found:
-                    await self._await_wake_up(entered)
-                    return
+            queues = self._settings.queues
+            now = await self._database.run(lambda connection: look_at_queue(connection, queues))
+            self._stage_queues.set_recorded(now.stage_queues)
+            if not now.has_work and not self._suspects:
+                await self._await_wake_up(now.entered)
+                return
             await self._look_around()
         if is_tick or self._suspects:
             await self._look_for_suspects()
@@ -256,6 +261,7 @@ class ClaimLoop:
         rescued = await rescue_lost_claims(self._database, session_age.rescue_not_after(), session_age.settled_at())
         if rescued.requeued or rescued.ended:
             log.warning("claims_rescued", requeued=rescued.requeued, ended=rescued.ended)
+        await settle_changed_caps(self._database)
         await self._database.commit("wake", wake_due)
 
     async def _look_for_suspects(self) -> None:

@@ -16,7 +16,7 @@ from config.values import value
 from models.connections import ContentionError, DatabaseLostError, is_cancelled
 from models.queue.claims import ClaimLostError, FencedError
 from models.queue.refusal import refusal_text
-from models.queue.transitions import Completed, Failed, Released, Retried, Snoozed
+from models.queue.transitions import Completed, Failed, HandedOver, Released, Retried, Snoozed
 from pipelines.errors import PermanentError, StageError, ThrottledError, TransientError
 from workers.gate.refusals import SentBackError
 from workers.running.causes import what_lacks
@@ -43,7 +43,7 @@ class ClaimLost:
     is_fenced: bool = False
 
 
-End: TypeAlias = Completed | Failed | Retried | Snoozed | Released | ClaimLost
+End: TypeAlias = Completed | Failed | Retried | Snoozed | Released | HandedOver | ClaimLost
 
 
 @value
@@ -162,3 +162,5 @@ def report(job: RunningJob, end: End) -> None:
             log.warning("job_claim_lost", stage=end.stage)
         case Released():
             log.info("job_released")
+        case HandedOver():
+            log.info("job_handed_over", stage=end.stage, queue=end.queue)

@@ -18,7 +18,7 @@ from models.gate.provider_calls import Generation
 from models.history.objects import NewObject
 from models.queue.checkpoints import checkpoint, completed
 from models.queue.groups import GroupWriter
-from models.queue.transitions import Released
+from models.queue.transitions import HandedOver, Released
 from pipelines.deadline import Deadline
 from pipelines.errors import TransientError
 from pipelines.fetching import PictureFetcher
@@ -38,6 +38,7 @@ from workers.running.kept_answers import KEPT_BYTES, KeptAnswer
 from workers.running.outcomes import End, Outcome, outcome_of
 from workers.running.preparation import Preparation, Prepared
 from workers.running.row_deadlines import RowDeadlines
+from workers.running.stage_queues import StageQueues
 from workers.running.stored_pictures import StoredPictures, artifact_of, generated_of
 
 log = EventLogger(__name__)
@@ -73,6 +74,7 @@ class StageRunner:
         reuses_results: bool = False,
         check_job: Callable[[Job], None] | None = None,
         models: ModelCatalogue | None = None,
+        stage_queues: StageQueues | None = None,
     ) -> None:
         """Store what every run needs; the caller owns and closes it."""
         self._database = database
@@ -85,6 +87,7 @@ class StageRunner:
         self._limits = limits
         self._answer_limits = answer_limits or limits
         self._mask = mask
+        self._stage_queues = stage_queues or StageQueues()
         self._fetcher = fetcher or PictureFetcher()
         self._provider_identity = provider_identity
         self._inputs = ByteBudget(INPUT_BYTES)
@@ -112,6 +115,9 @@ class StageRunner:
         """
         claim = job.claim
         prepared = await self._preparation.prepare(job)
+        if (queue := self._stage_queues.of(prepared.stages[0].name)) != claim.queue:
+            job.begin(prepared.stages[0].name)
+            return HandedOver(job.stage, queue)
         storage = RecordedStorage(self._storage, partial(self._record, job))
         kept = KeptAnswer(job, self._database, storage, self._copies, has_bought=prepared.has_bought)
         context = self._context(job, prepared, storage, kept)
@@ -145,9 +151,13 @@ class StageRunner:
                 duration_ms=duration_ms,
             )
             job.send(self.writer, reached)
-            if job.acts or job.ends_after_stage:
+            queue = self._stage_queues.of(following.name)
+            if job.acts or job.ends_after_stage or queue != claim.queue:
                 with job.recording():
                     await job.saved()
+            if queue != claim.queue:
+                job.begin(following.name)
+                return HandedOver(job.stage, queue)
             if job.ends_after_stage:
                 job.begin(following.name)
                 return Released(job.stage)

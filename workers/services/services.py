@@ -15,9 +15,10 @@ OBJECTS_FOLDER: Final = "objects"
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """URLs of all services; no value is missing. URLs contain passwords, so the repr shows none.
+    """URLs of all services. URLs contain passwords, so the repr shows none.
 
     Attributes:
+        redis_url: of Redis; empty where the broker is RabbitMQ and no Redis is named.
         users_lock: the descriptor by which this process is a user of the embedded services; a child that inherits it
             is a user, too.
     """
@@ -35,18 +36,19 @@ class Services:
 def embedded_services(settings: Settings) -> Iterator[Services]:
     """Use the services for as long as the context lasts; yield their URLs. A process may do so several times at once.
 
-    With DATABASE_URL and REDIS_URL set, nothing is started, and their values are used.
+    With DATABASE_URL set, and REDIS_URL or BROKER_URL, nothing is started, and their values are used.
 
     Raises:
         EmbeddedServiceError: an embedded service can't be started.
     """
     storage_url = settings.storage_url or (settings.home / OBJECTS_FOLDER).as_uri()
-    if settings.database_url is not None and settings.redis_url is not None:
+    broker_url = settings.broker_url or settings.redis_url
+    if settings.database_url is not None and broker_url is not None:
         yield Services(
             database_url=settings.database_url,
             database_direct_url=settings.database_direct_url or settings.database_url,
-            redis_url=settings.redis_url,
-            broker_url=settings.broker_url or settings.redis_url,
+            redis_url=settings.redis_url or "",
+            broker_url=broker_url,
             storage_url=storage_url,
             is_embedded=False,
         )

@@ -26,11 +26,16 @@ class Rights:
 
 
 PRODUCERS: Final = Rights(
-    "granted_roles", "grant_to", ("submit_enhancement", "submit_generation", "cancel_job", "job_status", "regenerate")
+    "granted_roles",
+    "grant_to",
+    (
+        *("submit_enhancement", "submit_generation", "submit_album", "cancel_job", "cancel_batch", "job_status"),
+        *("job_progress", "batch_progress", "regenerate"),
+    ),
 )
 """The rights that `--grant` gives."""
 
-READERS: Final = Rights("granted_readers", "grant_read_to", ("job_status",))
+READERS: Final = Rights("granted_readers", "grant_read_to", ("job_status", "job_progress", "batch_progress"))
 """The rights that `--grant-read` gives."""
 
 #  0 is PUBLIC. Functions are matched by name, because one with another signature replaces one that is dropped.
@@ -42,7 +47,7 @@ _HELD: Final = text("""
       AND (a.grantee = 0 OR a.grantee IN (SELECT oid FROM pg_roles))
     GROUP BY 2, 3, 4
     UNION ALL
-    SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.relname::text,
+    SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, quote_ident(c.relname),
            CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END, a.privilege_type,
            bool_or(a.is_grantable)
     FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
@@ -71,7 +76,7 @@ _OBJECTS: Final = text("""
     SELECT 'FUNCTION' AS kind, p.proname::text AS name, 'EXECUTE' AS privilege FROM pg_proc p
     WHERE p.pronamespace = to_regnamespace('darkroom') AND p.prorettype <> 'trigger'::regtype
     UNION
-    SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.relname::text, w.what FROM pg_class c
+    SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, quote_ident(c.relname), w.what FROM pg_class c
     CROSS JOIN unnest(CASE WHEN c.relkind = 'S' THEN ARRAY['USAGE', 'SELECT']
                            WHEN c.relkind = 'v' OR c.relname = 'alembic_version' THEN ARRAY['SELECT']
                            ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'] END) w (what)

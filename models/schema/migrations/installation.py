@@ -3,7 +3,7 @@
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from sqlalchemy import Connection, text
@@ -37,12 +37,14 @@ class Recorded:
         cost_column: the name of the cost's column in both job tables.
         installation: id that distinguishes this database's wake-ups from those of others on the same broker; a restored
             copy has the same. Empty until a release that makes such ids has upgraded the database.
+        stage_queues: the queues of stages; stages that aren't in it have queue `default`.
     """
 
     mode: Mode
     prices: Mapping[str, int]
     cost_column: str
     installation: str = ""
+    stage_queues: Mapping[str, str] = field(default_factory=dict)
 
 
 def recorded(connection: Connection) -> Recorded | None:
@@ -58,6 +60,7 @@ def recorded(connection: Connection) -> Recorded | None:
         prices=values["prices"],
         cost_column=values["cost_column"],
         installation=values.get("installation", ""),
+        stage_queues=values.get("stage_queues", {}),
     )
 
 
@@ -71,6 +74,13 @@ def record(connection: Connection, key: str, value: object) -> None:
         ),
         {"key": key, "value": json.dumps(value)},
     )
+
+
+def record_known(connection: Connection, terms: Mapping[str, object]) -> None:
+    """Write the settings that are known; one that is None keeps its recorded value."""
+    for key, value in terms.items():
+        if value is not None:
+            record(connection, key, value)
 
 
 def record_installation(connection: Connection) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from models.schema.migrations import grants, installation, repeatable, tables, triggers
 from models.schema.migrations.adoption import row_faults, usability_faults
@@ -16,6 +16,13 @@ from models.schema.migrations.visibility import hidden_tables
 from models.schema.readiness import REVISIONS
 
 UPGRADE: Final = "run darkroom db upgrade"
+
+_QUEUE_TRIGGERS: Final = text("""
+    SELECT n.name, t.tgenabled IN ('O', 'A') AS is_on
+    FROM (VALUES ('ask_for_slot'), ('free_slot'), ('free_slots')) n (name)
+    LEFT JOIN pg_trigger t ON t.tgrelid = to_regclass('darkroom.job_queue') AND t.tgname = n.name ORDER BY n.name
+""")
+"""The triggers on our own table that `darkroom.make_queue_triggers` makes."""
 
 NO_REASON_TO_WAIT: Final = frozenset({"ahead", "object_differs", "left_over", "grant_lost"})
 """Kinds of problems with which a process can work.
@@ -91,6 +98,7 @@ def problems(connection: Connection) -> Iterator[Problem]:
         return
     if not is_ahead:  # what a newer release made can't be compared with what this one makes
         yield from _object_problems(connection, state.cost_column)
+        yield from _queue_trigger_problems(connection)
     unusable = [] if is_ahead else list(usability_faults(connection, state.cost_column))
     yield from (Problem("unusable", one) for one in unusable)
     yield from _trigger_problems(connection, state.cost_column, is_ahead=is_ahead)
@@ -144,6 +152,14 @@ def _trigger_problems(connection: Connection, cost_column: str, *, is_ahead: boo
             yield Problem("trigger_differs", f"trigger {one.label} isn't as this release makes it: {UPGRADE}")
     for label in triggers.not_wanted(connection, cost_column):
         yield Problem("trigger_differs", f"trigger {label} is of an earlier release: {UPGRADE}")
+
+
+def _queue_trigger_problems(connection: Connection) -> Iterator[Problem]:
+    for name, on in connection.execute(_QUEUE_TRIGGERS):
+        if on is None:
+            yield Problem("trigger_missing", f"trigger job_queue.{name} is gone: {UPGRADE}")
+        elif not on:
+            yield Problem("trigger_off", f"trigger job_queue.{name} is disabled, so caps may not hold: {UPGRADE}")
 
 
 def _sequence_problems(connection: Connection) -> Iterator[Problem]:

@@ -22,6 +22,12 @@ FILES: Final = (
     "schema/structure_tables.sql",
     "schema/suspect_tables.sql",
     "schema/queue_indexes.sql",
+    "schema/fair_tables.sql",
+    "schema/run_times.sql",
+    "schema/batch_tables.sql",
+    "schema/rollup_tables.sql",
+    "schema/stage_queue_tables.sql",
+    "schema/progress_tables.sql",
 )
 """Files in the order of the revisions that execute them."""
 
@@ -69,19 +75,23 @@ def parts() -> tuple[Part, ...]:
         for name in FILES
         for found in _STATEMENT.finditer(_without_comment_lines(sql_of(name, cost_column=OUR_COST_COLUMN)))
     ]
+    # A later revision may make an index anew, with the same name: only the last statement counts
+    last = {found[2]: statement for statement in statements if (found := _MADE.match(statement))}
+    statements = [one for one in statements if not (found := _MADE.match(one)) or last[found[2]] == one]
     made = [(found, statement) for statement in statements if (found := _MADE.match(statement))]
-    return tuple(
-        Part(f"{kind.lower()} darkroom.{found[2]}", tuple(_statements_of(kind, found[2], statement, statements)))
-        for kind in ("SEQUENCE", "TYPE", "TABLE")
-        for found, statement in made
-        if found[1] == kind
-    ) + tuple(
-        [Part(f"column darkroom.{table}.{name}", (sql,)) for table, name, sql in _columns(statements)]
-        + [
+    return (
+        *(
+            Part(f"{kind.lower()} darkroom.{found[2]}", tuple(_statements_of(kind, found[2], statement, statements)))
+            for kind in ("SEQUENCE", "TYPE", "TABLE")
+            for found, statement in made
+            if found[1] == kind
+        ),
+        *(Part(f"column darkroom.{table}.{name}", (sql,)) for table, name, sql in _columns(statements)),
+        *(
             Part(f"index darkroom.{found[2]}", tuple(_statements_of("INDEX", found[2], statement, statements)))
             for found, statement in made
             if "INDEX" in found[1]
-        ]
+        ),
     )
 
 

@@ -33,14 +33,15 @@ FROM filled JOIN pg_class c USING (oid)
 
 OURS = (
     *("job_queue", "job_money", "opening_balances", "stage_runs", "provider_calls", "workers", "operator_actions"),
-    *("past_pauses", "limits", "refused_ends"),
+    *("past_pauses", "limits", "refused_ends", "turns", "freed_slots", "job_ends", "recent_stages", "queue_counts"),
+    "queue_counting",
 )
 
 EMPTY = """
 SET session_replication_role = replica;
 {deletions};
 SET session_replication_role = origin;
-DELETE FROM darkroom.settings WHERE key IN ('pauses', 'buying');
+DELETE FROM darkroom.settings WHERE key IN ('pauses', 'buying', 'user_caps', 'weights', 'priority_head_start');
 UPDATE darkroom.settings SET value = '"managed"' WHERE key = 'mode';
 DELETE FROM darkroom.settings WHERE key IN ('regeneration', 'take_over', 'is_adopted');
 """

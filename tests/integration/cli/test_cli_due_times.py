@@ -33,6 +33,30 @@ def test_run_now_makes_a_waiting_job_claimable_and_its_history_says_by_whom(
     assert "made due at once by" in darkroom("jobs", "explain", waiting).out
 
 
+@pytest.mark.parametrize("words", [("run-now",), ("reschedule", "--at", "+20h")], ids=lambda words: words[0])
+def test_job_for_later_that_begins_earlier_has_its_maximum_wait_counted_from_there(
+    darkroom: Darkroom, arrange: Arrange, words: tuple[str, ...]
+) -> None:
+    job_id = arrange(make_job)
+    arrange(lambda db: db.fetch(f"{WAITS}, run_at = now() + interval '7 days'"))
+    arrange(lambda db: db.fetch("UPDATE darkroom.job_queue SET created_at = now() - interval '3 days'"))
+
+    assert darkroom("jobs", words[0], job_id, *words[1:]).code == 0
+
+    row = arrange(lambda db: queue_row(db, job_id))
+    assert row["run_at"] == row["scheduled_at"]
+
+
+def test_job_for_later_can_wait_for_its_maximum_wait_from_its_time_on(darkroom: Darkroom, arrange: Arrange) -> None:
+    job_id = arrange(make_job)
+    arrange(lambda db: db.fetch(f"{WAITS}, run_at = now() + interval '7 days'"))
+    arrange(lambda db: db.fetch("UPDATE darkroom.job_queue SET created_at = now() - interval '3 days'"))
+
+    later, too_late = (darkroom("jobs", "reschedule", job_id, "--at", at) for at in ("+7d", "+9d"))
+
+    assert (later.code, too_late.code) == (0, 1)
+
+
 def test_run_now_of_a_job_the_database_refused_has_it_tried_again_row_by_row(
     darkroom: Darkroom, arrange: Arrange
 ) -> None:

@@ -196,7 +196,7 @@ def test_job_whose_worker_died_says_that_it_waits_to_run_alone(darkroom: Darkroo
     arrange(make_worker)
 
     found = waits(darkroom, job_id)
-    counts = darkroom("queue", "stats", "--json").json["queues"]
+    counts = darkroom("queue", "stats", "--json").json["statuses"]
 
     assert first != job_id
     assert found == {

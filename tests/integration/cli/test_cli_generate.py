@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from models.gate.provider_calls import CallOutcome, CallPlan, close_call, open_call
-from tests.support.builders import make_claim, make_user
+from tests.support.builders import balance_of, make_claim, make_user
 from tests.support.imaging_pictures import encoded, photo
 
 
@@ -50,6 +50,27 @@ def test_tier_that_no_model_makes_is_refused_by_setting_and_costs_nothing(darkro
     assert (refused.code, taken.code, also_refused.code, enhanced.code) == (1, 0, 1, 0)
     assert f"{SMALL} makes pictures of at most 1024 pixels, and the tier has 4096" in refused.err
     assert arrange(lambda database: database.fetchval("SELECT count(*) FROM darkroom.job_queue")) == 2
+
+
+def test_generation_for_later_waits_and_says_so(darkroom, arrange):
+    user = arrange(make_user)
+
+    ran = darkroom("generate", "a cat", "--at", "+2h", "--user", user, "--no-wait", "--json")
+
+    assert (ran.code, ran.json["status"]) == (0, "PENDING")
+    (queue,) = darkroom("queue", "stats", "--json").json["queues"]
+    assert (queue["scheduled"], queue["waiting"], queue["oldest_wait_s"]) == (1, 0, 0)
+    assert "its producer wants it to begin at" in darkroom("jobs", "explain", ran.json["id"]).out
+    assert darkroom("jobs", "show", ran.json["id"], "--json").json["queue"]["run_at"] == queue["next_due_at"]
+
+
+@pytest.mark.parametrize("at", ["tomorrow", "2030-03-01T09:00:00", "3000-01-01T00:00:00Z"])
+def test_time_that_is_none_is_refused_and_costs_nothing(darkroom, arrange, at):
+    user = arrange(lambda database: make_user(database, balance=10))
+
+    assert darkroom("generate", "a cat", "--at", at, "--user", user, "--no-wait").code in {1, 2}
+
+    assert arrange(lambda database: balance_of(database, user)) == 10
 
 
 @pytest.mark.parametrize(

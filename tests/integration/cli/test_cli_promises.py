@@ -1,4 +1,4 @@
-"""Settings without effect and forbidden retention policies: reported at a start and by `doctor`."""
+"""Settings that differ from the recorded ones, and forbidden retention policies: told at a start and by `doctor`."""
 
 import subprocess
 import sys
@@ -26,24 +26,42 @@ def finding(darkroom: Darkroom, name: str) -> tuple[int, str, str]:
     return ran.code, check["status"], check["message"]
 
 
-def test_setting_without_effect_fails_doctor(darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_caps_that_are_not_recorded_as_set_are_told_by_doctor(
+    darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DARKROOM_USER_CAPS", "FREE=2")
 
-    assert finding(darkroom, "settings") == (
-        *(1, "fail", "DARKROOM_USER_CAPS has no effect yet: no user's running jobs are bounded"),
-    )
+    assert finding(darkroom, "fair order") == (0, "warn", "DARKROOM_USER_CAPS=FREE=2, but none is recorded")
 
 
 @pytest.mark.parametrize("command", [("scheduler",), ("worker", "--processes", "1")], ids=["scheduler", "worker"])
 @pytest.mark.usefixtures("darkroom")
-def test_settings_without_effect_are_said_at_start(
+def test_weights_that_are_not_recorded_as_set_are_told_at_start(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
-    monkeypatch.setenv("DARKROOM_USER_CAPS", "FREE=2")
+    monkeypatch.setenv("DARKROOM_WEIGHTS", "FREE=3")
 
     lines = until_ready(command, tmp_path)
 
-    assert [line for line in lines if "setting_without_effect" in line and "DARKROOM_USER_CAPS" in line], lines
+    (told,) = [line for line in lines if "setting_differs" in line]
+    assert "FREE=3,BASIC=2" in told
+    assert "FREE=1,BASIC=2" in told
+
+
+def test_caps_and_weights_are_recorded_by_commands(darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert darkroom("queue", "caps", "FREE=2,PREMIUM=9").code == 0
+    assert darkroom("queue", "weights", "FREE=3", "--head-start", "10").code == 0
+    monkeypatch.setenv("DARKROOM_USER_CAPS", "FREE=2,PREMIUM=9")
+
+    assert finding(darkroom, "fair order")[1] == "ok"
+    assert darkroom("queue", "caps", "--json").json == {
+        "user_caps": {"FREE": 2, "PREMIUM": 9},
+        "weights": {"FREE": 3, "BASIC": 2, "STANDARD": 4, "PREMIUM": 8},
+        "priority_head_start": 10,
+    }
+    assert darkroom("queue", "caps", "none").out == "no caps\n"
+    for nonsense in ("FREEE=1", "FREE=0", "FREE=1000001", "FREE=99999999999999999999", ""):
+        assert darkroom("queue", "caps", nonsense).code == 2
 
 
 def until_ready(command: tuple[str, ...], folder: Path) -> list[str]:

@@ -26,7 +26,7 @@ def test_pause_keeps_jobs_and_resume_lets_them_go(
 
     assert (paused.code, [pause["name"] for pause in paused.json]) == (0, [name])
     assert while_paused == []
-    assert [(row["status"], row["count"]) for row in stats["queues"]] == [("paused", 1)]
+    assert [(row["status"], row["count"]) for row in stats["statuses"]] == [("paused", 1)]
     assert [(one["name"], one["reason"], one["jobs"]) for one in stats["pauses"]] == [(name, "maintenance", 1)]
     assert resumed.out.endswith(": goes on\n")
     assert [claim.job_id for claim in arrange(claim_jobs)] == [job_id]

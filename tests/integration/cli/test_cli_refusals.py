@@ -52,7 +52,7 @@ def test_refused_job_is_named_by_doctor_stats_and_explain(darkroom: Darkroom, ar
     for text in (found["message"], wait["text"]):
         assert "not while the moon is full (SQLSTATE P0001)" in text
     assert job in found["message"]
-    assert [row["status"] for row in stats["queues"]] == ["refused"]
+    assert [row["status"] for row in stats["statuses"]] == ["refused"]
 
 
 def test_refused_job_is_cancelled_by_command(darkroom: Darkroom, arrange: Arrange) -> None:

@@ -34,7 +34,7 @@ def test_queue_stats_counts_by_queue_and_status_and_names_live_workers(darkroom:
 
     stats = darkroom("queue", "stats", "--json").json
 
-    assert [(row["queue"], row["status"], row["count"]) for row in stats["queues"]] == [
+    assert [(row["queue"], row["status"], row["count"]) for row in stats["statuses"]] == [
         ("default", "pending", 2),
         ("default", "processing", 1),
     ]

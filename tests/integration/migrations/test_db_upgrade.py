@@ -24,6 +24,7 @@ from models.schema.migrations.errors import (
     RoleNotFoundError,
     UnusableSchemaError,
 )
+from models.schema.readiness import REVISIONS
 from tests.support.patience import HANGS_AFTER_S
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
@@ -68,16 +69,7 @@ async def add_job(db: asyncpg.Connection) -> None:
 async def test_upgrade_on_an_empty_database_applies_both_branches(url: str) -> None:
     result = await migrate.upgrade(url, prices=PRICES)
 
-    assert result.applied == (
-        "application_0001",
-        "application_0002",
-        "darkroom_0001",
-        "darkroom_0002",
-        "darkroom_0003",
-        "darkroom_0004",
-        "darkroom_0005",
-        "darkroom_0006",
-    )
+    assert result.applied == (*REVISIONS["application"], *REVISIONS["darkroom"])
     assert (result.is_adopted, result.mode, result.mode_before) == (False, "managed", None)
     assert await migrate.check(url) == []
     recorded = await migrate.recorded(url)
@@ -150,7 +142,7 @@ async def test_upgrades_by_several_processes_at_once_all_succeed(url: str) -> No
 
 async def test_upgrades_of_one_process_at_once_all_succeed(url: str) -> None:
     results = await asyncio.gather(*(migrate.upgrade(url, prices=PRICES) for _ in range(3)))
-    assert sorted(len(result.applied) for result in results) == [0, 0, 8]
+    assert sorted(len(result.applied) for result in results) == [0, 0, sum(map(len, REVISIONS.values()))]
 
 
 async def test_upgrade_that_fails_leaves_nothing_behind(url: str, db: asyncpg.Connection) -> None:
@@ -242,7 +234,7 @@ async def test_upgrade_leaves_one_signature_of_submit_enhancement_and_who_may_ca
 ) -> None:
     old = "darkroom.submit_enhancement(text, text, text, text, text, text)"
     await db.execute("DROP ROLE IF EXISTS producer_of_before; CREATE ROLE producer_of_before")
-    await db.execute("DROP FUNCTION darkroom.submit_enhancement(text, text, text, text, text, text, text)")
+    await db.execute("DROP FUNCTION darkroom.submit_enhancement(text, text, text, text, text, text, text, timestamptz)")
     await db.execute(f"CREATE FUNCTION {old} RETURNS text LANGUAGE sql AS 'SELECT $1'")
     await db.execute(f"GRANT EXECUTE ON FUNCTION {old} TO producer_of_before")
     await db.execute("DELETE FROM darkroom.settings WHERE key = 'functions'")
@@ -253,7 +245,7 @@ async def test_upgrade_leaves_one_signature_of_submit_enhancement_and_who_may_ca
         """SELECT pronargs, has_function_privilege('producer_of_before', oid, 'EXECUTE') AS may FROM pg_proc
            WHERE proname = 'submit_enhancement'"""
     )
-    assert [tuple(row) for row in rows] == [(7, True)]
+    assert [tuple(row) for row in rows] == [(8, True)]
     await db.execute("DROP OWNED BY producer_of_before; DROP ROLE producer_of_before")
 
 
@@ -288,6 +280,20 @@ async def test_a_lost_trigger_is_found_and_repaired(url: str, db: asyncpg.Connec
 
     assert await kinds(url) == []
     assert await db.fetch(definitions) == before
+
+
+@pytest.mark.usefixtures("migrated")
+async def test_lost_and_disabled_triggers_of_the_queue_are_found_and_repaired(url: str, db: asyncpg.Connection) -> None:
+    made = "SELECT tgname FROM pg_trigger WHERE tgrelid = 'darkroom.job_queue'::regclass AND NOT tgisinternal"
+    first, *others = [row[0] for row in await db.fetch(made)]
+    await db.execute(f"ALTER TABLE darkroom.job_queue DISABLE TRIGGER {first}")
+    for name in others:
+        await db.execute(f"DROP TRIGGER {name} ON darkroom.job_queue")
+    assert sorted(await kinds(url)) == ["trigger_missing"] * len(others) + ["trigger_off"]
+
+    await migrate.upgrade(url, prices=PRICES)
+
+    assert await kinds(url) == []
 
 
 @pytest.mark.usefixtures("migrated")

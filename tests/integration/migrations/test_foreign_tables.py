@@ -5,6 +5,7 @@ import pytest
 
 from models.schema import migrate
 from models.schema.migrations.errors import ModeRequiredError, UnusableSchemaError
+from models.schema.readiness import REVISIONS
 from tests.support.foreign_tables import foreign_ddl
 
 PRICES = {"FREE": 0, "TIER_1K": 2, "TIER_2K": 5, "TIER_4K": 10}
@@ -43,7 +44,7 @@ async def test_foreign_tables_take_only_our_own_schema(url: str, db: asyncpg.Con
 
     assert (result.is_adopted, result.applied, result.mode) == (
         True,
-        tuple(f"darkroom_{number:04}" for number in range(1, 7)),
+        REVISIONS["darkroom"],
         "managed",
     )
     assert (await db.fetch(PUBLIC), await db.fetch(CONSTRAINTS)) == before

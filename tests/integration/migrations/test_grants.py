@@ -52,7 +52,7 @@ async def test_producer_becomes_a_reader_by_one_upgrade(url: str, db: asyncpg.Co
     result = await migrate.upgrade(url, prices=PRICES_TOKENS, grant_read_role=role, revoke_role=role)
 
     assert (result.producers, result.readers) == ((), (role,))
-    assert await db.fetchval(MAY_CALL, role) == ["job_status"]
+    assert await db.fetchval(MAY_CALL, role) == ["batch_progress", "job_progress", "job_status"]
 
 
 async def test_revoking_keeps_what_was_granted_by_hand_and_names_what_others_still_allow(

@@ -2,12 +2,16 @@
 
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from config.postgres_url import parse_postgres_url
-from models.schema.migrate import check, wait_until_ready
+from config.tiers import PRICES_TOKENS
+from models.database import Database
+from models.schema.migrate import check, upgrade, wait_until_ready
 from models.schema.migrations.errors import RightsMissingError
 from pipelines.settings import Settings
+from tests.support.builders import claim_jobs, make_job, make_worker
 from workers.operations.doctor import examine
 from workers.services.services import Services
 
@@ -39,11 +43,41 @@ def url_of(database_url, role):
     return url.text().replace(f"//{url.user}@", f"//{role}@")
 
 
+async def test_role_with_a_workers_rights_claims_from_queues_that_a_later_upgrade_makes(database, database_url, role):
+    name, grant = role
+    await grant(EVERYTHING)
+    await upgrade(database_url, prices=PRICES_TOKENS, fair_terms={"stage_queues": {"ANALYZING": "cpu"}})
+    job = await make_job(database)
+    assert await check(url_of(database_url, name)) == []
+
+    theirs = Database(parse_postgres_url(url_of(database_url, name)), most_connections=1)
+    await theirs.open()
+    try:
+        worker = await make_worker(database)
+        claims = await claim_jobs(theirs, worker, queue="cpu", most=5)
+    finally:
+        await theirs.close()
+
+    assert [one.job_id for one in claims] == [job]
+    # virtual time advances with it, whose sequence the role may not write
+    assert await database.fetchval("SELECT darkroom.virtual_time('cpu')") > 1_000_000_000_000
+
+
+async def test_subscriptions_that_may_not_be_read_give_nobody_priority(database_url, role):
+    name, grant = role
+    await grant(EVERYTHING + "REVOKE ALL ON public.subscription_plans FROM {role};")
+    connection = await asyncpg.connect(url_of(database_url, name))
+    try:
+        assert await connection.fetchval("SELECT darkroom.has_subscriptions()") is False
+    finally:
+        await connection.close()
+
+
 @pytest.mark.parametrize(
     ("granted", "lacks"),
     [
         (APPLICATION, "USAGE on schema darkroom:"),
-        (SCHEMA, "DELETE on darkroom.artifacts,"),
+        (SCHEMA, "DELETE on darkroom.album_batches,"),
         (TABLES, "EXECUTE on darkroom."),
         (EVERYTHING + "REVOKE UPDATE ON darkroom.workers FROM {role}", "UPDATE on darkroom.workers:"),
         (EVERYTHING + "REVOKE UPDATE ON public.image_enhancement_jobs FROM {role}", "UPDATE on public.image_enh"),

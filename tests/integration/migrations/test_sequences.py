@@ -21,7 +21,6 @@ WHERE c.relnamespace = 'darkroom'::regnamespace AND c.relkind = 'S'
 """
 BEHIND = {
     "darkroom.job_queue_id_seq",
-    "darkroom.job_queue_position_seq",
     "darkroom.operator_actions_id_seq",
     "darkroom.provider_calls_id_seq",
     "darkroom.stage_runs_id_seq",

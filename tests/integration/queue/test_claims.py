@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from models.queue.claims import ask_for_wake_up, claim, has_work, wake_due
+from models.queue.claims import ask_for_wake_up, claim, look_at_queue, wake_due
 from models.queue.leases import lease_now
 from models.queue.rescue import adopt_jobs, release_claims
 from models.queue.transitions import Completed, Failed, Released, Retried, Snoozed, record
@@ -70,7 +70,7 @@ async def test_claim_is_what_its_queue_row_says(database, table):
 )
 async def test_idle_worker_sees_by_one_statement_whether_there_is_work(database, columns, is_found):
     async def look():
-        return (await database.run(lambda connection: has_work(connection, ["default"])))[0]
+        return (await database.run(lambda connection: look_at_queue(connection, ["default"]))).has_work
 
     assert not await look()
     job = await make_job(database)
@@ -80,18 +80,18 @@ async def test_idle_worker_sees_by_one_statement_whether_there_is_work(database,
 
 
 async def test_look_for_work_tells_how_many_jobs_have_entered(database):
-    _, before = await database.run(lambda connection: has_work(connection, ["default"]))
+    before = await database.run(lambda connection: look_at_queue(connection, ["default"]))
     await make_job(database)
     await make_job(database)
 
-    assert await database.run(lambda connection: has_work(connection, ["default"])) == (True, before + 2)
+    after = await database.run(lambda connection: look_at_queue(connection, ["default"]))
+    assert (after.has_work, after.entered) == (True, before.entered + 2)
 
 
 async def test_idle_worker_sees_the_claims_of_others_which_may_be_lost(database):
     await make_claim(database)
 
-    is_found, _ = await database.run(lambda connection: has_work(connection, ["default"]))
-    assert is_found
+    assert (await database.run(lambda connection: look_at_queue(connection, ["default"]))).has_work
 
 
 async def test_claim_takes_jobs_in_the_order_of_their_positions(database):

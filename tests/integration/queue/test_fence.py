@@ -16,6 +16,7 @@ from models.queue.transitions import (
     Checkpoint,
     Completed,
     Failed,
+    HandedOver,
     Released,
     Retried,
     Snoozed,
@@ -48,6 +49,7 @@ def transitions_of(table, pipeline_id=None):
         "retried": Retried("GENERATING", "late", SECOND),
         "snoozed": Snoozed("GENERATING", "late", SECOND),
         "released": Released("GENERATING"),
+        "handed over": HandedOver("GENERATING", "gpu"),
     }
 
 

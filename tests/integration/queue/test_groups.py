@@ -12,7 +12,7 @@ from models.queue.checkpoints import checkpoint
 from models.queue.claims import FencedError
 from models.queue.groups import MOST_GROUPS, GroupWriter
 from models.queue.transition_statements import ClaimWrite, as_json, parts_of, transition_statement
-from models.queue.transitions import Checkpoint, Completed, Kept, Released, Retried, Snoozed
+from models.queue.transitions import Checkpoint, Completed, HandedOver, Kept, Released, Retried, Snoozed
 from tests.integration.queue.test_fence import WAYS
 from tests.support.builders import (
     claim_jobs,
@@ -70,6 +70,7 @@ EVENTS = {
     "retried": lambda claim: [Retried(claim.stage, "la\0te" + "x" * 3_000, HOUR, 5)],
     "snoozed": lambda claim: [Snoozed(claim.stage, "busy", 2 * HOUR, 5)],
     "released": lambda claim: [Released(claim.stage, 5)],
+    "handed over": lambda claim: [HandedOver(claim.stage, "gpu", 5)],
     "artifact": lambda _claim: [make_artifact()],
     "artifact and completed": lambda claim: [make_artifact(), completed(claim)],
     "artifact and checkpoint": lambda claim: [make_artifact(), reached(claim, claim.stage, "NOTIFYING")],

@@ -92,6 +92,19 @@ async def test_key_of_an_enhancement_for_a_generation_is_refused(database, forei
         await foreign.fetchval(GENERATE, user, "GENERATE", "TIER_1K", "a cat", None, None)
 
 
+@pytest.mark.parametrize("run_at", ["NULL", "now() + interval '1 hour'"])
+async def test_key_of_before_a_time_to_begin_could_be_given_returns_its_job(database, foreign, user, run_at):
+    image = await make_image(database, user)
+    arguments = [image, "TIER_1K", None, None]
+    job = await foreign.fetchval(ENHANCE, user, *arguments)
+    await database.fetch("UPDATE darkroom.submissions SET arguments = arguments - 'run_at'")
+
+    again = ENHANCE.replace("'key')", f"'key', run_at => {run_at})")
+    assert await foreign.fetchval(again, user, *arguments) == job
+    arguments[1] = "TIER_2K"
+    assert await differing(foreign.fetchval(again, user, *arguments)) == "tier"
+
+
 async def test_key_of_before_whose_job_is_gone_is_accepted(database, foreign, user):
     image = await make_image(database, user)
     job = await foreign.fetchval(ENHANCE, user, image, "TIER_1K", None, None)

@@ -32,6 +32,7 @@ WAYS = (
     "SELECT darkroom.submit_enhancement($3, $2, 'TIER_1K', source_image_id => NULL) WHERE $1 <> ''",
     "SELECT darkroom.submit_enhancement($3, $2, 'TIER_2K', idempotency_key => $1)",
     "SELECT darkroom.submit_generation($3, 'GENERATE', 'TIER_1K', $1 || $2)",
+    "SELECT darkroom.submit_generation($3, 'GENERATE', 'TIER_1K', $1 || $2, run_at => now() + interval '1 hour')",
 )
 
 

@@ -10,7 +10,7 @@ from models.database import Database
 from models.gate.provider_calls import CallOutcome, CallPlan, close_calls, open_calls
 from models.job_tables.pictures import ENHANCEMENTS
 from models.job_tables.registry import JOB_TABLES
-from models.queue.claims import _CLAIM_ONE, _WAKE, TRIGGER_WAIT_MS, _claim, claim, has_work, wake_due
+from models.queue.claims import _CLAIM_ONE, _WAKE, TRIGGER_WAIT_MS, _claim, claim, look_at_queue, wake_due
 from models.queue.pauses import _HOLD
 from models.queue.reading import Asked, _select_many, read_rows
 from models.queue.rescue import _CANDIDATES
@@ -102,7 +102,7 @@ async def every_operation(connection, worker, name, jobs):
         read["load"], _ = await read_by(connection, load)
         read["call"], _ = await read_by(connection, call)
         read["follow"], _ = await read_by(connection, reset)
-        read["look"], _ = await read_by(connection, partial(has_work, queues=["default"]))
+        read["look"], _ = await read_by(connection, partial(look_at_queue, queues=["default"]))
         read["wake"], _ = await read_by(connection, wake_due)
         read["refund"], _ = await read_by(connection, cancel)
     return read
@@ -170,8 +170,8 @@ def scans(plan):
 
 
 def is_probe(node):
-    """Return whether a node reads the first name of the few pauses that rows wait for."""
-    return (node["Node Type"], node.get("Index Name")) == ("Index Only Scan", "job_queue_paused_idx")
+    """Return whether a node reads the first pause, or asks whether any row waits for a position or a slot."""
+    return node.get("Index Name") in {"job_queue_paused_idx", "job_queue_asking_idx", "freed_slots_pkey"}
 
 
 async def kept_plan(connection, name, values):

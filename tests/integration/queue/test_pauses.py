@@ -165,9 +165,9 @@ async def crowd(database, count):
 
 
 async def test_claims_behind_thousands_of_paused_jobs_read_none_of_them(database):
-    await crowd(database, 20_000)
+    user = await crowd(database, 20_000)
     await pause(database, "type:enhance")
-    others = {await make_generation(database) for _ in range(5)}
+    others = {await make_generation(database, user_id=user) for _ in range(5)}  # another user's would come first
 
     first = await claimed_ids(database, 3)  # holds what it meets
     worker = await make_worker(database)

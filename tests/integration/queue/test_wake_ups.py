@@ -1,4 +1,4 @@
-"""Wake-ups of several installations on one broker, and a broker's user with too few rights."""
+"""A user of Redis with too few rights for wake-ups. `tests/acceptance/test_brokers.py` is about every broker."""
 
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -12,33 +12,10 @@ from workers.operations.checks.broker import check_broker
 from workers.process import wake_up
 from workers.services.services import Services
 
-HEARD_MS = 200
-
-
-@pytest.fixture
-def broker(redis_url):
-    broker = wake_up.make_broker(redis_url, middleware=[])
-    yield broker
-    broker.close()
-
 
 @pytest.fixture
 def installation():
     return uuid4().hex[:16]
-
-
-def hears(broker, installation, queue="default"):
-    return wake_up.receive(broker, installation, queue, timeout_ms=HEARD_MS)
-
-
-def test_bell_is_heard_by_its_own_installation_and_queue_only(broker, installation):
-    other = uuid4().hex[:16]
-    wake_up.send(broker, installation, "default")
-
-    assert not hears(broker, other)
-    assert not hears(broker, installation, "gpu")
-    assert hears(broker, installation)
-    assert not hears(broker, installation)
 
 
 @pytest.fixture(params=["blpop", "lpush"])

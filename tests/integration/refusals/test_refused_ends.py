@@ -88,6 +88,8 @@ async def test_failure_of_a_row_that_refuses_every_change_is_refunded_and_its_la
     assert (row["status"], row["errorMessage"]) == ("REFUNDED", "no such picture")
     assert await balance_of(database, claim.user_id) == 100
     assert await refused_end(database, claim.job_id) is None
+    ends = await database.fetch("SELECT outcome FROM darkroom.job_ends")  # one, although its label came later
+    assert [end["outcome"] for end in ends] == ["REFUNDED"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from models.history.objects import record_object
 from models.job_state import JobStatus
 from models.periodic.orphans import object_page
 from models.periodic.references import finished_inputs, named
-from models.queue.claims import ClaimLostError, FencedError, wake_due
+from models.queue.claims import ClaimLostError, FencedError
 from models.queue.groups import GroupWriter
 from models.queue.rescue import adopt_jobs, rescue_lost_claims
 from models.queue.resuming import begin_at
@@ -45,6 +45,10 @@ async def make_order(database, customer=7, **columns):
 
 async def order_row(database, order):
     return (await database.fetch("SELECT * FROM public.frame_orders WHERE id = $1::text::bigint", order))[0]
+
+
+async def write_state(database, order, state):
+    await database.fetch("UPDATE public.frame_orders SET state = $2 WHERE id = $1::text::bigint", order, state)
 
 
 async def credits_of(database, customer=7):
@@ -415,104 +419,6 @@ async def test_free_and_paid_jobs_enter_side_by_side(database):
 
     assert await credits_of(database) == 10
     assert (await gift_row(database, gift))["status"] == "cancelled"
-
-
-async def claimable(database):
-    """Return the jobs that a worker would get now, once what is due was made ready."""
-    await database.run(wake_due)
-    return [claim.job_id for claim in await claim_jobs(database, most=9)]
-
-
-async def write_state(database, order, state):
-    await database.fetch("UPDATE public.frame_orders SET state = $2 WHERE id = $1::text::bigint", order, state)
-
-
-async def test_held_job_is_charged_and_queued_and_waits_for_its_producer(database):
-    order = await make_order(database, state="draft")
-
-    assert await credits_of(database) == 8
-    assert (await queue_row(database, order))["job_type"] == "frame"
-    assert await claimable(database) == []
-
-    await write_state(database, order, "new")
-
-    assert await claimable(database) == [order]
-    assert await credits_of(database) == 8
-
-
-async def test_waiting_job_can_be_held_again_by_its_producer(database):
-    order, other = await make_order(database), await make_order(database)
-
-    await write_state(database, order, "draft")
-
-    assert await claimable(database) == [other]
-
-
-async def test_held_job_that_is_stopped_is_refunded(database):
-    order = await make_order(database, state="draft")
-
-    await write_state(database, order, "stopped")
-
-    assert await queue_row(database, order) is None
-    assert await credits_of(database) == 10
-
-
-@pytest.mark.parametrize(("before", "after"), [("draft", "working"), ("working", "draft"), ("draft", "done")])
-async def test_change_that_passes_by_the_producer_is_refused(database, before, after):
-    order = await make_order(database, state="draft" if before == "draft" else "new")
-    if before == "working":
-        assert await claimable(database) == [order]
-
-    with pytest.raises(asyncpg.CheckViolationError):
-        await write_state(database, order, after)
-
-    assert (await order_row(database, order))["state"] == before
-
-
-async def test_held_job_that_is_taken_in_goes_on_waiting(database):
-    order = await make_order(database, state="draft")
-    await database.fetch("DELETE FROM darkroom.job_queue")
-
-    assert await adopt_jobs(database, page=await Sweep().next_page(database)) == (1, 0)
-
-    assert await queue_row(database, order) is not None
-    assert await claimable(database) == []
-
-
-async def test_job_waits_for_its_time_and_follows_it(database):
-    order = await make_order(database, due=datetime.now(UTC) + timedelta(hours=1))
-    assert await claimable(database) == []
-
-    await database.fetch("UPDATE public.frame_orders SET due = now() + interval '2 hours'")
-    assert (await queue_row(database, order))["scheduled_at"] > datetime.now(UTC) + timedelta(minutes=90)
-    await database.fetch("UPDATE public.frame_orders SET due = now() - interval '1 s'")
-
-    assert await claimable(database) == [order]
-
-
-async def test_job_whose_time_is_past_or_unset_is_due_at_once(database):
-    orders = [await make_order(database, due=due) for due in (datetime.now(UTC) - timedelta(days=1), None)]
-
-    assert await claimable(database) == orders
-
-
-async def test_time_of_a_claimed_job_changes_nothing_for_its_claim(database):
-    claim = await claimed(database)
-
-    await database.fetch("UPDATE public.frame_orders SET due = now() + interval '1 hour'")
-
-    assert await write(database, claim, Completed("GENERATING", 1, {"print_key": "k"})) == JobStatus.COMPLETED
-
-
-async def test_held_job_of_a_paused_tier_waits_for_its_producer_first(database):
-    await database.run(lambda c: c.execute("INSERT INTO darkroom.settings VALUES ('pauses', '{\"type:frame\": {}}')"))
-    order = await make_order(database, state="draft")
-    await database.fetch("DELETE FROM darkroom.settings WHERE key = 'pauses'")
-
-    assert await claimable(database) == []
-    await write_state(database, order, "new")
-
-    assert await claimable(database) == [order]
 
 
 async def test_object_of_a_job_whose_row_names_none_is_left_to_the_whole_search_once_it_is_over(database):

@@ -39,7 +39,14 @@ def test_settings_constructed_by_field_name_ignore_the_process_environment(monke
     [
         ("PROVIDER", "openai, local", "providers", ("openai", "local")),
         ("PROVIDER", '["openai", "local"]', "providers", ("openai", "local")),
-        ("DARKROOM_QUEUES", "default", "queues", ("default",)),
+        ("DARKROOM_QUEUES", "default,gpu", "queues", ("default", "gpu")),
+        (
+            "DARKROOM_STAGE_QUEUES",
+            "ANALYZING=cpu,GENERATING=gpu",
+            "stage_queues",
+            {"ANALYZING": "cpu", "GENERATING": "gpu"},
+        ),
+        ("DARKROOM_STAGE_QUEUES", "{}", "stage_queues", {}),
         ("DARKROOM_STAGE_DEADLINES", "GENERATING=600", "stage_deadlines.GENERATING", 600),
         ("DARKROOM_STAGE_DEADLINES", '{"CROPPING": 1.5}', "stage_deadlines.CROPPING", 1.5),
         ("DARKROOM_PRICES", "TIER_2K=7", "prices.TIER_2K", 7),
@@ -74,7 +81,8 @@ def test_settings_text_becomes_the_value(name: str, text: str, field: str, value
         ({"DARKROOM_POLL_S": "inf"}, ["DARKROOM_POLL_S", "finite"]),
         ({"DARKROOM_QUEUES": "a,,b"}, ["DARKROOM_QUEUES", "not a name"]),
         ({"DARKROOM_QUEUES": "a,a"}, ["DARKROOM_QUEUES", "twice"]),
-        ({"DARKROOM_QUEUES": "fast,default"}, ["DARKROOM_QUEUES='fast,default'", "no queue fast;", "queue default"]),
+        ({"DARKROOM_STAGE_QUEUES": "GENERATING"}, ["DARKROOM_STAGE_QUEUES", "is not name=queue"]),
+        ({"DARKROOM_STAGE_QUEUES": "GENERATING=a b"}, ["DARKROOM_STAGE_QUEUES", "is no queue"]),
         ({"DARKROOM_SUBSCRIPTIONS": "maybe"}, ["DARKROOM_SUBSCRIPTIONS='maybe'", "on or off"]),
         ({"DARKROOM_MODEL_PRICES": "gpt-image-1/1K=x"}, ["(gpt-image-1/1K): must be a number"]),
         ({"DARKROOM_RETENTION": "stage_runs=x"}, ["(stage_runs): must be a whole number, or must be a JSON object"]),
@@ -98,6 +106,7 @@ def test_settings_text_becomes_the_value(name: str, text: str, field: str, value
         ({**EXTERNAL, "BROKER_URL": "kafka://h"}, ["BROKER_URL", "amqp://"]),
         ({**EXTERNAL, "DATABASE_URL": "mysql://u:hunter2hunter2@h/d"}, ["DATABASE_URL", "postgresql://"]),
         ({**EXTERNAL, "REDIS_URL": ""}, ["DATABASE_URL is set", "REDIS_URL is not"]),
+        ({**EXTERNAL, "REDIS_URL": "", "BROKER_URL": "kafka://h"}, ["BROKER_URL", "amqp://"]),
         ({"REDIS_URL": "redis://h"}, ["REDIS_URL is set", "DATABASE_URL is not"]),
         ({**EXTERNAL, "PROVIDER": ""}, ["PROVIDER", "GEMINI_API_KEY"]),
         ({"PROVIDER": "gemnii"}, ["PROVIDER='gemnii'", "no provider gemnii", "did you mean gemini?"]),
@@ -159,3 +168,9 @@ def test_env_example_with_every_line_uncommented_is_the_default() -> None:
 
     assert environ.keys() == {variable_name(name) for name in Settings.model_fields}
     assert load_settings(environ).model_dump() == Settings().model_dump()
+
+
+def test_rabbitmq_as_the_broker_needs_no_redis() -> None:
+    settings = load_settings(EXTERNAL | {"REDIS_URL": "", "BROKER_URL": "amqp://h"})
+
+    assert (settings.redis_url, settings.broker_url) == (None, "amqp://h")

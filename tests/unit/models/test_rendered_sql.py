@@ -10,7 +10,15 @@ from models.schema.migrations.triggers import TRIGGERS_FILE
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 TEMPLATES = (
-    *("queue/entering.sql", "queue/adopting.sql", "queue/changes.sql", "queue/refusals.sql", "queue/submit.sql"),
+    *(
+        "queue/queues.sql",
+        "queue/fair.sql",
+        "queue/entering.sql",
+        "queue/adopting.sql",
+        "queue/changes.sql",
+        "queue/refusals.sql",
+        "queue/submit.sql",
+    ),
     *(
         "queue/triggers.sql",
         "queue/jobs.sql",
@@ -20,8 +28,14 @@ TEMPLATES = (
         "gate/ends.sql",
         "schema/visibility.sql",
     ),
-    *("queue/pipelines.sql", "queue/submit_checks.sql", "money/regeneration.sql", "schema/settings.sql"),
-    *("queue/inputs.sql", "money/subscriptions.sql", "periodic/upkeep.sql"),
+    *(
+        "queue/pipelines.sql",
+        "queue/submit_checks.sql",
+        "queue/batches.sql",
+        "money/regeneration.sql",
+        "schema/settings.sql",
+    ),
+    *("queue/inputs.sql", "money/subscriptions.sql", "periodic/upkeep.sql", "queue/progress.sql"),
 )
 
 

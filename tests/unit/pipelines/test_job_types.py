@@ -32,3 +32,8 @@ def test_stage_of_a_new_job_type_has_its_deadline_and_may_be_named(monkeypatch):
 def test_deadline_of_a_stage_that_nothing_has_is_refused_by_name(name):
     with pytest.raises(SettingsError, match=f"DARKROOM_STAGE_DEADLINES: '{name}' is unknown; known are ANALYZING"):
         require_known_stages(Settings(stage_deadlines={name: 9}))
+
+
+def test_queue_of_a_stage_that_nothing_has_is_refused_by_name():
+    with pytest.raises(SettingsError, match="DARKROOM_STAGE_QUEUES: 'DRAWING' is unknown; known are ANALYZING"):
+        require_known_stages(Settings(stage_queues={"DRAWING": "gpu"}))

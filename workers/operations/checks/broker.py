@@ -13,7 +13,7 @@ from workers.operations.checks.check import Check
 from workers.process import wake_up
 from workers.process.broker_message import broker_message, broker_place
 from workers.process.compose import make_broker
-from workers.process.wake_up import WakeUpsRefusedError
+from workers.process.receiving import WakeUpsRefusedError
 from workers.services.services import Services
 
 BROKER_TIMEOUT_S: Final = 5.0

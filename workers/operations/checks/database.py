@@ -3,8 +3,10 @@
 from datetime import UTC, datetime
 from typing import Final, Literal
 
+from config.queue_terms import worker_for
 from models.database import Database
 from models.gate.costs import nearly_spent_budgets
+from models.queue.queues import unserved_queues
 from models.queue.rescue import overdue_jobs
 from models.queue.stats import capacity
 from models.schema.migrate import check, recorded
@@ -170,8 +172,14 @@ async def check_mode(settings: Settings, services: Services) -> Check:
 
 
 async def check_workers(database: Database) -> Check:
-    """Count live workers and their lanes."""
+    """Count live workers and their lanes, and name the queues from which none of them takes jobs."""
     live = await database.run(capacity)
-    if live.workers:
-        return Check("workers", "ok", f"{live.workers} live, {live.lanes} lanes")
-    return Check("workers", "warn", "none is running", "start `darkroom worker`, or `darkroom up` for everything")
+    if not live.workers:
+        return Check("workers", "warn", "none is running", "start `darkroom worker`, or `darkroom up` for everything")
+    found = f"{live.workers} live, {live.lanes} lanes"
+    unserved = await database.run(unserved_queues)
+    if not unserved:
+        return Check("workers", "ok", found)
+    named = "; ".join(f"none takes from queue {one.queue} ({one.waiting:,} waiting)" for one in unserved)
+    advice = "; ".join(f"start `{worker_for(one.queue)}`" for one in unserved)
+    return Check("workers", "fail" if any(one.waiting for one in unserved) else "warn", f"{found}; {named}", advice)

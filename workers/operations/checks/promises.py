@@ -1,23 +1,23 @@
-"""Checks of settings without effect: in this release, or on this database."""
+"""Checks of settings that have no effect on this database, or another one than the environment says."""
 
 from models.database import Database
 from models.periodic.needs import missing_columns, passed_over
 from models.schema.settings import link_pipelines
-from pipelines.settings import Settings, variable_name
+from pipelines.settings import Settings
 from workers.operations.checks.check import Check
 from workers.operations.errors import InvalidInputError
 from workers.operations.schedule import require_allowed_policies
 from workers.periodic.registry import periodic_tasks
-from workers.process.unbuilt import unbuilt_settings
+from workers.process.fair_terms import differing_terms
 
 
-def check_unbuilt(settings: Settings) -> Check:
-    """Check for settings that ask for something that this release doesn't do."""
-    found = unbuilt_settings(settings)
-    if not found:
-        return Check("settings", "ok", "each is carried out")
-    names = " and ".join(variable_name(name) for name in found)
-    return Check("settings", "fail", "; ".join(found.values()), f"unset {names}: this version doesn't carry it out")
+async def check_fair_terms(database: Database, settings: Settings) -> Check:
+    """Compare caps, weights, head start and queues of stages in the environment with the recorded ones, which hold."""
+    differing = await differing_terms(database, settings)
+    if not differing:
+        return Check("fair order", "ok", "caps, weights, head start and queues of stages are as recorded")
+    message = "; ".join(f"{name}={here}, but {there} is recorded" for name, (here, there) in differing.items())
+    return Check("fair order", "warn", message, "run `darkroom db upgrade` with this environment to record it")
 
 
 async def check_retention(database: Database, settings: Settings) -> Check:

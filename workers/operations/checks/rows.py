@@ -33,7 +33,7 @@ ROW_CHECKS: Final = (
         "queues of workers",
         "no worker waits at a queue that no job enters",
         "live workers at a queue that no job enters: {count}, one is {example}",
-        "stop them, and start workers of this release: every job enters queue default",
+        "stop them: jobs enter queue default and those that DARKROOM_STAGE_QUEUES named at `darkroom db upgrade`",
         "fail",
     ),
     RowCheck(

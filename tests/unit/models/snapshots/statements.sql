@@ -2,12 +2,13 @@
 WITH pauses AS MATERIALIZED (
         SELECT darkroom.setting('pauses') AS now, set_config('lock_timeout', '100', true)),
     picked AS MATERIALIZED (
-        SELECT q.ctid AS queue_at, q.id, q.job_type, q.job_id, q.tier, q.position, q.run_token AS earlier_token
+        SELECT q.ctid AS queue_at, q.id, q.job_type, q.job_id, q.tier, q.position, q.units,
+               q.run_token AS earlier_token
         FROM darkroom.job_queue q
         WHERE q.queue = $1 AND q.ready AND q.status = 'pending' AND q.suspect_of IS NULL
           AND (SELECT coalesce(NOT s.now ? ('queue:' || $1::text), true) FROM pauses s)
           AND EXISTS (SELECT FROM darkroom.workers w WHERE w.id = $3 AND w.lease_expires_at > now())
-        ORDER BY q.position LIMIT 8 FOR UPDATE SKIP LOCKED),
+        ORDER BY q.position, q.id LIMIT 8 FOR UPDATE SKIP LOCKED),
     due AS MATERIALIZED (
         SELECT p.* FROM picked p CROSS JOIN pauses s WHERE darkroom.pause_of(p.job_type, p.tier, s.now) IS NULL),
     enhancements AS MATERIALIZED (
@@ -27,11 +28,16 @@ WITH pauses AS MATERIALIZED (
     free AS MATERIALIZED (SELECT * FROM enhancements UNION ALL SELECT * FROM generations),
     taken AS MATERIALIZED (
         SELECT f.*, (left((SELECT gen_random_uuid()::text), 24) || lpad(to_hex(f.id), 12, '0'))::uuid AS token
-        FROM free f ORDER BY f.position LIMIT $2),
+        FROM free f ORDER BY f.position, f.id LIMIT $2),
+    advanced AS MATERIALIZED (
+        SELECT darkroom.advance(max(t.position + least(t.units, 1000000)), (SELECT count(*) FROM picked) < 8, $1)
+        FROM taken t
+        HAVING count(*) > 0),
     claimed AS (
         UPDATE darkroom.job_queue q
         SET status = 'processing', ready = false, worker_id = $3, lease_token = taken.token, run_token = taken.token,
             attempts = least(q.attempts, 2147483646) + 1, started_at = now(),
+            claimed_at = coalesce(q.claimed_at, now()),
             refusals = 0, refused_since = NULL, refused_state = NULL,
             notified_at = CASE WHEN q.notified_at > now() - interval '1 second' THEN q.notified_at ELSE now() END,
             deadline_at = now() + make_interval(secs => ($4::jsonb ->> q.stage)::float8)
@@ -65,26 +71,29 @@ WITH pauses AS MATERIALIZED (
         FROM claimed c)
 SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.max_attempts, c.worker_id,
        c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
-       (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused,
+       (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused, (
+    EXISTS (SELECT FROM darkroom.job_queue a WHERE a.held_by = 'tag' AND a.status = 'pending')
+    OR (SELECT f.id FROM darkroom.freed_slots f ORDER BY f.id LIMIT 1) IS NOT NULL) AS has_asking,
        CASE WHEN c.notified_at = now() THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END,
        CASE WHEN c.id IS NOT NULL AND c.id NOT IN (SELECT s.id FROM (SELECT s.id FROM started_enhancements s WHERE s.is_started UNION ALL SELECT s.id FROM started_generations s WHERE s.is_started) s)
             THEN darkroom.refuse_change(c.job_id, 'PROCESSING') END,
        set_config('lock_timeout', '800', true)
-FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside
+FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside CROSS JOIN (SELECT count(*) FROM advanced) moved
 LEFT JOIN claimed c ON true
-ORDER BY c.position
+ORDER BY c.position, c.id
 
 -- claim one job
 WITH pauses AS MATERIALIZED (
         SELECT darkroom.setting('pauses') AS now, set_config('lock_timeout', '100', true)),
     picked AS MATERIALIZED (
-        SELECT q.ctid AS queue_at, q.id, q.job_type, q.job_id, q.tier, q.position, q.run_token AS earlier_token
+        SELECT q.ctid AS queue_at, q.id, q.job_type, q.job_id, q.tier, q.position, q.units,
+               q.run_token AS earlier_token
         FROM darkroom.job_queue q
         WHERE q.queue = $1 AND q.id = $5 AND (q.ready AND q.status = 'pending'
                           OR q.refused_since IS NOT NULL AND q.status = 'retrying' AND q.scheduled_at <= now()) AND q.suspect_of IS NULL
           AND (SELECT coalesce(NOT s.now ? ('queue:' || $1::text), true) FROM pauses s)
           AND EXISTS (SELECT FROM darkroom.workers w WHERE w.id = $3 AND w.lease_expires_at > now())
-        ORDER BY q.position LIMIT 1 FOR UPDATE SKIP LOCKED),
+        ORDER BY q.position, q.id LIMIT 1 FOR UPDATE SKIP LOCKED),
     due AS MATERIALIZED (
         SELECT p.* FROM picked p CROSS JOIN pauses s WHERE darkroom.pause_of(p.job_type, p.tier, s.now) IS NULL),
     enhancements AS MATERIALIZED (
@@ -104,11 +113,16 @@ WITH pauses AS MATERIALIZED (
     free AS MATERIALIZED (SELECT * FROM enhancements UNION ALL SELECT * FROM generations),
     taken AS MATERIALIZED (
         SELECT f.*, (left((SELECT gen_random_uuid()::text), 24) || lpad(to_hex(f.id), 12, '0'))::uuid AS token
-        FROM free f ORDER BY f.position LIMIT $2),
+        FROM free f ORDER BY f.position, f.id LIMIT $2),
+    advanced AS MATERIALIZED (
+        SELECT darkroom.advance(max(t.position + least(t.units, 1000000)), false, $1)
+        FROM taken t
+        HAVING count(*) > 0),
     claimed AS (
         UPDATE darkroom.job_queue q
         SET status = 'processing', ready = false, worker_id = $3, lease_token = taken.token, run_token = taken.token,
             attempts = least(q.attempts, 2147483646) + 1, started_at = now(),
+            claimed_at = coalesce(q.claimed_at, now()),
             refusals = 0, refused_since = NULL, refused_state = NULL,
             notified_at = CASE WHEN q.notified_at > now() - interval '1 second' THEN q.notified_at ELSE now() END,
             deadline_at = now() + make_interval(secs => ($4::jsonb ->> q.stage)::float8)
@@ -142,14 +156,16 @@ WITH pauses AS MATERIALIZED (
         FROM claimed c)
 SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.max_attempts, c.worker_id,
        c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
-       (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused,
+       (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused, (
+    EXISTS (SELECT FROM darkroom.job_queue a WHERE a.held_by = 'tag' AND a.status = 'pending')
+    OR (SELECT f.id FROM darkroom.freed_slots f ORDER BY f.id LIMIT 1) IS NOT NULL) AS has_asking,
        CASE WHEN c.notified_at = now() THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END,
        CASE WHEN c.id IS NOT NULL AND c.id NOT IN (SELECT s.id FROM (SELECT s.id FROM started_enhancements s WHERE s.is_started UNION ALL SELECT s.id FROM started_generations s WHERE s.is_started) s)
             THEN darkroom.refuse_change(c.job_id, 'PROCESSING') END,
        set_config('lock_timeout', '800', true)
-FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside
+FROM (SELECT count(*) > 0 AS is_any FROM stepped_aside) aside CROSS JOIN (SELECT count(*) FROM advanced) moved
 LEFT JOIN claimed c ON true
-ORDER BY c.position
+ORDER BY c.position, c.id
 
 -- enhancements: lock the rows of a claim
 WITH job AS MATERIALIZED (SELECT j.id FROM public.image_enhancement_jobs j WHERE j.id = $1 FOR NO KEY UPDATE)

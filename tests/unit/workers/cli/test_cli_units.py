@@ -17,12 +17,11 @@ import pytest
 from config.settings import SettingsError
 from models.schema.migrations.errors import DatabaseBusyError, ModeRequiredError
 from workers.cli.app import main
-from workers.cli.due_times import later
 from workers.cli.failures import CommandUsageError
 from workers.cli.leaving import signals_heard
 from workers.cli.opening import run_async
 from workers.cli.output import cell, duration
-from workers.cli.parameters import moment
+from workers.cli.parameters import coming_time, moment
 from workers.cli.reporting import explain
 from workers.cli.results import require_writable, write_new
 from workers.operations.errors import NotFoundError
@@ -53,7 +52,7 @@ def test_time_is_given_by_the_same_units_from_now_on_and_ago(text: str, span: in
     ago = moment(text)
 
     assert before - ago <= timedelta(seconds=span) <= datetime.now(UTC) - ago
-    assert later(f"+{text}") == timedelta(seconds=span)
+    assert coming_time(f"+{text}") == timedelta(seconds=span)
 
 
 def test_cell_shows_another_programs_markup_and_escapes_as_text() -> None:
@@ -140,7 +139,7 @@ def test_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> Non
         ("jo", ["jobs"]),
         ("jobs l", ["list"]),
         ("jobs list --sta", ["--status"]),
-        ("p", ["pipelines"]),
+        ("pi", ["pipelines"]),
         ("jobs frob", []),
     ],
 )

@@ -69,7 +69,8 @@ def required(name: list[str]) -> list[str]:
     for one in parameters(name):
         if one.required:
             value = "1" if one.name == "amount" else "x"
-            given += [one.opts[0], "+1h"] if one.param_type_name == "option" else [value]
+            option = {"tier": "1k", "jobs_per_day": "5"}.get(one.name, "+1h")
+            given += [one.opts[0], option] if one.param_type_name == "option" else [value]
     return given
 
 

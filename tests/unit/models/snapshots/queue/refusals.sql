@@ -220,7 +220,14 @@ BEGIN
             refusal := format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE);
         END;
     END IF;
-    DELETE FROM darkroom.job_queue q WHERE q.job_type = ended.job_type AND q.job_id = ended.job_id;
+    WITH gone AS (
+        DELETE FROM darkroom.job_queue q WHERE q.job_type = ended.job_type AND q.job_id = ended.job_id
+        RETURNING q.job_type, q.tier, greatest(q.created_at, q.run_at) AS due_at,
+                  coalesce(q.claimed_at, q.started_at) AS claimed_at)
+    INSERT INTO darkroom.job_ends (job_type, tier, outcome, wait_s, run_s)
+    SELECT g.job_type, g.tier, label, greatest(0, extract(epoch FROM coalesce(g.claimed_at, now()) - g.due_at)),
+           CASE WHEN g.claimed_at IS NOT NULL THEN greatest(0, extract(epoch FROM now() - g.claimed_at)) END
+    FROM gone g;
     INSERT INTO darkroom.refused_ends AS r (job_type, job_id, user_id, label, reason, words)
     VALUES (ended.job_type, ended.job_id, ended.user_id, label, coalesce(ended.reason, ''), refusal)
     ON CONFLICT (job_type, job_id) DO UPDATE SET label = excluded.label, words = excluded.words, tried_at = now();

@@ -8,7 +8,8 @@ CREATE OR REPLACE FUNCTION darkroom.submit_enhancement(user_id text, image_id te
                                                        pipeline_id text DEFAULT NULL,
                                                        source_image_id text DEFAULT NULL,
                                                        idempotency_key text DEFAULT NULL,
-                                                       pipeline_token text DEFAULT NULL)
+                                                       pipeline_token text DEFAULT NULL,
+                                                       run_at timestamptz DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -20,10 +21,13 @@ DECLARE
     album_pipeline text;
     written record;
 BEGIN
+    IF run_at IS NOT NULL THEN
+        PERFORM darkroom.check_run_at(run_at);
+    END IF;
     found_job := darkroom.reserve_submission(
         user_id, idempotency_key, CASE WHEN source_image_id IS NULL THEN 'enhance' ELSE 'blend' END, new_job,
         jsonb_build_object('image_id', image_id, 'tier', tier, 'pipeline_id', pipeline_id,
-                           'source_image_id', source_image_id));
+                           'source_image_id', source_image_id, 'run_at', extract(epoch FROM run_at)));
     IF found_job <> new_job THEN
         RETURN found_job;
     END IF;
@@ -47,6 +51,9 @@ BEGIN
     END IF;
     job_tier := coalesce(tier, darkroom.default_tier(user_id, image_id, pipeline_id));
     PERFORM darkroom.check_tier(job_tier);
+    IF run_at IS NOT NULL THEN
+        PERFORM darkroom.begin_at(run_at);
+    END IF;
     INSERT INTO public.image_enhancement_jobs
         (id, "imageId", "userId", tier, "tokensCost", status, "createdAt", "updatedAt", "pipelineId", "sourceImageId",
          "isBlend")
@@ -54,6 +61,9 @@ BEGIN
             darkroom.utc_now(), darkroom.utc_now(), coalesce(pipeline_id, album_pipeline), source_image_id,
             source_image_id IS NOT NULL)
     RETURNING id::text, status::text INTO written;
+    IF run_at IS NOT NULL THEN
+        PERFORM darkroom.begin_at(NULL);
+    END IF;
     PERFORM darkroom.require_entered(new_job, written.id, written.status);
     IF pipeline_token IS NOT NULL THEN
         INSERT INTO darkroom.pipeline_links (job_id, pipeline_id)
@@ -65,11 +75,12 @@ END $$;
 
 -- Submit a job that makes a picture from words (GENERATE) or changes one by words (MODIFY), and return the job's id; a
 -- repeated idempotency key returns the id of the first job. What a worker would refuse without looking at a picture is
--- refused here, before it is charged.
+-- refused here, before it is charged. The job doesn't begin before run_at.
 CREATE OR REPLACE FUNCTION darkroom.submit_generation(user_id text, type text, tier text, prompt text,
                                                       input_key text DEFAULT NULL, input_url text DEFAULT NULL,
                                                       api_key_id text DEFAULT NULL,
-                                                      idempotency_key text DEFAULT NULL)
+                                                      idempotency_key text DEFAULT NULL,
+                                                      run_at timestamptz DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
@@ -79,13 +90,17 @@ DECLARE
     found_job text;
     written record;
 BEGIN
+    IF run_at IS NOT NULL THEN
+        PERFORM darkroom.check_run_at(run_at);
+    END IF;
     input_key := nullif(input_key, '');
     input_url := nullif(input_url, '');
     -- a prompt may be private and a URL may be signed, so only their hashes are kept, to compare a repeated submission
     found_job := darkroom.reserve_submission(
         user_id, idempotency_key, lower(type), new_job,
         jsonb_build_object('type', type, 'tier', tier, 'prompt', darkroom.digest(prompt), 'input_key', input_key,
-                           'input_url', darkroom.digest(input_url), 'api_key_id', api_key_id));
+                           'input_url', darkroom.digest(input_url), 'api_key_id', api_key_id,
+                           'run_at', extract(epoch FROM run_at)));
     IF found_job <> new_job THEN
         RETURN found_job;
     END IF;
@@ -97,12 +112,18 @@ BEGIN
     IF api_key_id IS NOT NULL THEN
         PERFORM darkroom.check_api_key(user_id, api_key_id);
     END IF;
+    IF run_at IS NOT NULL THEN
+        PERFORM darkroom.begin_at(run_at);
+    END IF;
     INSERT INTO public.mcp_generation_jobs
         (id, "userId", "apiKeyId", type, tier, "tokensCost", status, prompt, "inputImageUrl", "inputImageR2Key",
          "createdAt", "updatedAt")
     VALUES (new_job, user_id, api_key_id, type::public."McpJobType", tier::public."EnhancementTier",
             darkroom.price(tier), 'PENDING', prompt, input_url, input_key, darkroom.utc_now(), darkroom.utc_now())
     RETURNING id::text, status::text INTO written;
+    IF run_at IS NOT NULL THEN
+        PERFORM darkroom.begin_at(NULL);
+    END IF;
     PERFORM darkroom.require_entered(new_job, written.id, written.status);
     RETURN new_job;
 END $$;

@@ -1,0 +1,319 @@
+-- How far a job is: its place under the fair order, and an estimate of its end, for whoever polls.
+--
+-- Beside the job's own, no call reads more than 10,001 rows of the queue: those before it, and of the running ones as many
+-- as that leaves.
+
+-- Return how many seconds the stages of a type and tier take from a stage on, their variance, how long the stages before it
+-- take, and whether nothing of the type has run lately, so that ten seconds a stage are assumed.
+CREATE OR REPLACE FUNCTION darkroom.times_from(of_type text, of_tier text, from_stage text, OUT mean_s float8,
+                                    OUT variance float8, OUT before_s float8, OUT is_guess boolean)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(sum(coalesce(t.mean_s, 10)) FILTER (WHERE s.n >= f.n), 10),
+           coalesce(sum(coalesce(v.variance, 100)) FILTER (WHERE s.n >= f.n), 100),
+           coalesce(sum(t.mean_s) FILTER (WHERE s.n < f.n AND t.basis <> 'stage'), 0),
+           coalesce(bool_or(t.stage IS NULL) FILTER (WHERE s.n >= f.n), true)
+    FROM unnest(ARRAY[{{stages}}]) WITH ORDINALITY s (stage, n)
+    CROSS JOIN (SELECT coalesce(array_position(ARRAY[{{stages}}], from_stage), 1) AS n) f
+    LEFT JOIN darkroom.stage_times(of_type, of_tier) t ON t.stage = s.stage
+    CROSS JOIN LATERAL (
+        -- of the buckets, each of which counts as its middle
+        SELECT greatest(sum(c.runs * power(2, c.n / 2.0 - 14.25)) / nullif(sum(c.runs), 0) - t.mean_s * t.mean_s,
+                        0.0025 * t.mean_s * t.mean_s) AS variance
+        FROM unnest(t.counts) WITH ORDINALITY c (runs, n)) v
+$$;
+
+-- Return how many jobs a second have ended in the last hour.
+CREATE OR REPLACE FUNCTION darkroom.jobs_per_s() RETURNS float8 LANGUAGE sql STABLE
+RETURN (SELECT coalesce(sum(m.jobs), 0) / 3600.0 FROM darkroom.job_minutes m
+        WHERE m.minute >= date_trunc('minute', now() - interval '1 hour'));
+
+-- Return what an estimate of a waiting job depends on: the facts of darkroom.estimate, and for people `before` (how many
+-- jobs come before it), `is_cut` (whether they are more than 10,000), `lanes`, `workers`, `cap` and `is_guess`.
+CREATE OR REPLACE FUNCTION darkroom.facts_of_wait(q darkroom.job_queue) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+SET jit = off AS $$
+DECLARE
+    pauses jsonb := coalesce(darkroom.setting('pauses'), '{}');
+    caps jsonb := coalesce(darkroom.setting('user_caps'), '{}');
+    cap integer;
+    workers uuid[];
+    lanes bigint;
+    before bigint;
+    is_cut boolean;
+    made jsonb;
+BEGIN
+    SELECT array_agg(w.id), coalesce(sum(w.lanes), 0) INTO workers, lanes
+    FROM darkroom.workers w WHERE w.lease_expires_at > clock_timestamp() AND q.queue = ANY (w.queues);
+    IF caps <> '{}' THEN
+        cap := (caps ->> coalesce(darkroom.tiers_of(ARRAY[q.user_id]) ->> q.user_id, 'FREE'))::bigint;
+    END IF;
+    WITH claimable AS MATERIALIZED (
+            SELECT c.job_type, c.tier, c.stage, c.user_id, c.suspect_of
+            FROM darkroom.job_queue c
+            WHERE c.queue = q.queue AND c.ready AND c.status = 'pending' AND (c.position, c.id) < (q.position, q.id)
+            ORDER BY c.position, c.id LIMIT 10001),
+        held AS MATERIALIZED (
+            SELECT h.job_type, h.tier, h.stage, h.user_id
+            FROM darkroom.job_queue h
+            WHERE h.queue = q.queue AND h.held_by = 'cap' AND (h.position, h.id) < (q.position, q.id)
+            ORDER BY h.position, h.id LIMIT 10001 - (SELECT count(*) FROM claimable)),
+        waiting AS MATERIALIZED (
+            SELECT w.* FROM (
+                SELECT c.job_type, c.tier, c.stage, c.user_id, false AS is_held FROM claimable c
+                WHERE c.suspect_of IS NULL
+                UNION ALL SELECT h.job_type, h.tier, h.stage, h.user_id, true FROM held h) w
+            WHERE darkroom.pause_of(w.job_type, w.tier, pauses) IS NULL),
+        counted AS MATERIALIZED (
+            SELECT (SELECT count(*) FROM claimable) + (SELECT count(*) FROM held) AS looked_at,
+                   (SELECT count(*) FROM waiting) AS before),
+        running AS MATERIALIZED (
+            SELECT r.job_type, r.tier, r.stage, r.user_id,
+                   extract(epoch FROM clock_timestamp() - r.started_at)::float8 AS elapsed,
+                   extract(epoch FROM r.started_at - greatest(r.created_at, r.run_at))::float8 AS waited
+            FROM darkroom.job_queue r WHERE r.worker_id = ANY (workers) AND r.status = 'processing'
+            LIMIT greatest(0, 10000 - (SELECT c.looked_at FROM counted c))),
+        kinds AS MATERIALIZED (
+            SELECT k.*, t.* FROM (
+                SELECT w.job_type, w.tier, w.stage FROM waiting w UNION SELECT r.job_type, r.tier, r.stage FROM running r
+                UNION SELECT q.job_type, q.tier, q.stage) k
+            CROSS JOIN LATERAL darkroom.times_from(k.job_type, k.tier, k.stage) t),
+        own AS MATERIALIZED (
+            SELECT k.* FROM kinds k WHERE (k.job_type, k.tier, k.stage) = (q.job_type, q.tier, q.stage)),
+        begun AS MATERIALIZED (
+            SELECT r.user_id, r.waited, k.mean_s, k.variance,
+                   round(greatest(0, r.elapsed - k.before_s) / k.mean_s * 4) * k.mean_s / 4 AS elapsed
+            FROM running r JOIN kinds k USING (job_type, tier, stage)),
+        jobs AS MATERIALIZED (
+            SELECT w.user_id, w.is_held, k.mean_s, k.variance, w.user_id = q.user_id AS is_own
+            FROM waiting w JOIN kinds k USING (job_type, tier, stage)),
+        users AS MATERIALIZED (SELECT j.user_id, count(*) FILTER (WHERE j.is_held) AS held FROM jobs j GROUP BY 1),
+        slots AS (
+            SELECT s.slots, s.held, count(*) AS users FROM (
+                SELECT (caps ->> coalesce(darkroom.tiers_of((SELECT array_agg(x.user_id) FROM users x WHERE x.held > 0))
+                                          ->> u.user_id, 'FREE'))::bigint AS slots, u.held
+                FROM users u WHERE u.held > 0) s
+            GROUP BY 1, 2),
+        pools AS (
+            SELECT p.n, jsonb_build_object(
+                'lanes', CASE p.n WHEN 1 THEN lanes ELSE cap END,
+                'jobs', (SELECT count(*) FROM jobs j WHERE CASE p.n WHEN 1 THEN NOT j.is_held ELSE j.is_own END),
+                'mean', coalesce(m.mean_s, (SELECT o.mean_s FROM own o)),
+                'variance', coalesce(m.variance, (SELECT o.variance FROM own o)),
+                'running', coalesce((
+                    SELECT jsonb_agg(jsonb_build_array(a.mean_s, a.variance, a.elapsed, a.number)) FROM (
+                        SELECT b.mean_s, b.variance, b.elapsed, count(*) AS number FROM begun b
+                        WHERE p.n = 1 OR b.user_id = q.user_id GROUP BY 1, 2, 3) a), '[]'))
+                || CASE WHEN p.n = 1 THEN jsonb_build_object(
+                    'per_s', (SELECT j.per_s FROM darkroom.jobs_per_s() j (per_s)),
+                    'held', coalesce((SELECT jsonb_agg(jsonb_build_array(coalesce(s.slots, s.held), s.held, s.users))
+                                      FROM slots s), '[]'),
+                    'newcomers', CASE WHEN q.position > darkroom.virtual_time(q.queue) THEN coalesce((
+                        SELECT jsonb_agg(b.waited) FROM begun b
+                        WHERE b.user_id <> q.user_id AND b.user_id NOT IN (SELECT u.user_id FROM users u)), '[]')
+                        ELSE '[]' END) ELSE '{}' END AS pool
+            FROM generate_series(1, CASE WHEN cap IS NULL THEN 1 ELSE 2 END) p (n)
+            CROSS JOIN LATERAL (
+                SELECT avg(j.mean_s) AS mean_s, avg(j.variance + j.mean_s * j.mean_s) - power(avg(j.mean_s), 2) AS variance
+                FROM jobs j WHERE p.n = 1 OR j.is_own) m)
+    SELECT jsonb_build_object(
+            'own', (SELECT jsonb_build_array(o.mean_s, o.variance) FROM own o),
+            'pools', (SELECT jsonb_agg(p.pool ORDER BY p.n) FROM pools p),
+            'before', c.before, 'is_cut', c.looked_at > 10000, 'lanes', lanes,
+            'workers', coalesce(cardinality(workers), 0), 'cap', cap, 'is_guess', (SELECT o.is_guess FROM own o),
+            'calls', 1.5 * (c.before + (SELECT count(*) FROM running)) + CASE q.stage WHEN {{last stage}} THEN 1 ELSE 2 END)
+    INTO made FROM counted c;
+    RETURN made;
+END $$;
+
+-- Return what providers do to a job that waits or runs: `stopped`, why no provider takes calls until an operator changes
+-- that; else shut_s, per_minute and used as darkroom.estimate takes them, `ceiling`, how many calls may be made at a time,
+-- and `provider`, which is called. Workers record which providers they ask and with which limits.
+CREATE OR REPLACE FUNCTION darkroom.facts_of_providers() RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    recorded jsonb := coalesce(darkroom.setting('provider_rules'), '[]');
+    pauses jsonb := coalesce(darkroom.setting('pauses'), '{}');
+    is_buying_stopped boolean := coalesce((darkroom.setting('buying') ->> 'stopped')::boolean, false);
+    stopped text;
+    shut jsonb;
+    one jsonb;
+    rules jsonb;
+    state jsonb;
+    name text;
+    wait_s float8;
+    made jsonb;
+BEGIN
+    FOR one IN SELECT r.value FROM jsonb_array_elements(recorded) WITH ORDINALITY r ORDER BY r.ordinality LOOP
+        name := one ->> 'name';
+        rules := one -> 'rules';
+        IF pauses ? ('provider:' || name) THEN
+            stopped := coalesce(stopped, format('an operator paused provider %s', name));
+            CONTINUE;
+        END IF;
+        IF is_buying_stopped AND (one ->> 'is_paid')::boolean THEN
+            stopped := coalesce(stopped, 'buying is stopped');
+            CONTINUE;
+        END IF;
+        state := coalesce((SELECT c.state FROM darkroom.cell('provider', name, 'epoch') c), '{}');
+        wait_s := coalesce(extract(epoch FROM greatest((state ->> 'paused_until')::timestamptz,
+                                                       (state ->> 'open_until')::timestamptz) - clock_timestamp()), 0);
+        made := jsonb_build_object('provider', name, 'shut_s', greatest(wait_s, 0));
+        IF (one ->> 'is_paid')::boolean THEN
+            made := made || jsonb_build_object('ceiling', floor(least(
+                coalesce((state ->> 'ceiling')::numeric, (rules ->> 'first_concurrency')::numeric, {{first concurrent}}),
+                (rules ->> 'concurrency')::numeric)));
+            IF rules ? 'requests_per_minute' THEN
+                made := made || jsonb_build_object('per_minute', (rules ->> 'requests_per_minute')::integer,
+                    'used', (SELECT count(*) FROM (
+                        SELECT FROM darkroom.provider_calls c
+                        WHERE c.provider = name AND c.started_at > clock_timestamp() - interval '61 seconds' AND c.was_sent
+                        ORDER BY c.started_at DESC LIMIT (rules ->> 'requests_per_minute')::integer) m));
+            END IF;
+        END IF;
+        IF wait_s <= 0 THEN
+            RETURN made;
+        END IF;
+        IF shut IS NULL OR wait_s < (shut ->> 'shut_s')::float8 THEN
+            shut := made;
+        END IF;
+    END LOOP;
+    RETURN coalesce(shut, CASE WHEN stopped IS NULL THEN '{}' ELSE jsonb_build_object('stopped', stopped) END);
+END $$;
+
+-- Return the facts of darkroom.estimate about a queue row's job, its place, and in words what it waits for. Without an
+-- estimate, `facts` has no `own`.
+CREATE OR REPLACE FUNCTION darkroom.outlook(q darkroom.job_queue, OUT facts jsonb, OUT place bigint, OUT waits_for text)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    pauses jsonb := coalesce(darkroom.setting('pauses'), '{}');
+    pause text := CASE WHEN pauses ? ('queue:' || q.queue) THEN 'queue:' || q.queue
+                       ELSE darkroom.pause_of(q.job_type, q.tier, pauses) END;
+    providers jsonb := darkroom.facts_of_providers();
+    due_s float8 := greatest(extract(epoch FROM q.scheduled_at - clock_timestamp()), 0);
+    ceiling float8 := (providers ->> 'ceiling')::float8;
+    own record;
+    words text[] := '{}';
+BEGIN
+    IF q.status = 'processing' THEN
+        IF NOT EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.worker_id AND w.lease_expires_at > clock_timestamp()) THEN
+            facts := '{}';
+            waits_for := 'its worker is dead: it is about to be taken back';
+            RETURN;
+        END IF;
+        SELECT t.* INTO own FROM darkroom.times_from(q.job_type, q.tier, q.stage) t;
+        facts := jsonb_build_object('own', jsonb_build_array(own.mean_s, own.variance, greatest(0,
+            extract(epoch FROM clock_timestamp() - q.started_at) - own.before_s)), 'is_running', true);
+        RETURN;
+    END IF;
+    facts := darkroom.facts_of_wait(q) || providers;
+    IF q.status = 'pending' AND q.suspect_of IS NULL AND NOT (facts ->> 'is_cut')::boolean THEN
+        place := (facts ->> 'before')::bigint + 1;
+    END IF;
+    IF pause IS NOT NULL THEN
+        words := words || format('an operator paused %s %s', split_part(pause, ':', 1), substr(pause, strpos(pause, ':') + 1));
+    END IF;
+    IF q.refused_since IS NOT NULL THEN
+        words := words || 'the database refuses to start it'::text;
+    ELSIF q.status = 'retrying' AND isfinite(q.scheduled_at) THEN
+        words := words || format(CASE WHEN q.run_at > clock_timestamp() THEN 'it may begin at %s'
+                                      ELSE 'it is tried again at %s' END,
+                                 to_char(q.scheduled_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"'));
+    ELSIF q.status = 'retrying' THEN
+        words := words || 'its producer has to let it begin'::text;
+    END IF;
+    IF q.suspect_of IS NOT NULL THEN
+        words := words || 'it runs alone, in a worker process that runs nothing else'::text;
+    END IF;
+    IF providers ? 'stopped' THEN
+        words := words || (providers ->> 'stopped');
+    END IF;
+    IF (facts ->> 'lanes')::bigint = 0 THEN
+        words := words || format('no live worker serves queue %s', q.queue);
+    END IF;
+    IF words <> '{}' AND NOT (q.status = 'retrying' AND cardinality(words) = 1 AND q.refused_since IS NULL
+                              AND isfinite(q.scheduled_at)) THEN
+        facts := facts - 'own';
+    END IF;
+    IF q.status = 'pending' THEN
+        IF (facts ->> 'is_cut')::boolean THEN
+            facts := facts - 'own';
+            words := words || 'more than 10,000 jobs before it'::text;
+        ELSE
+            words := words || format('%s before it', darkroom.number_of((facts ->> 'before')::bigint, 'job'));
+        END IF;
+    END IF;
+    IF (facts ->> 'lanes')::bigint > 0 THEN
+        words := words || ARRAY[darkroom.number_of((facts ->> 'lanes')::bigint, 'lane'),
+                                darkroom.number_of((facts ->> 'workers')::bigint, 'worker')];
+    END IF;
+    IF facts ->> 'cap' IS NOT NULL THEN
+        words := words || format('at most %s of its user at a time', darkroom.number_of((facts ->> 'cap')::bigint, 'job'));
+    END IF;
+    IF facts ? 'own' THEN
+        facts := facts || jsonb_build_object('delay_s', due_s);
+        IF ceiling < (facts ->> 'lanes')::float8 THEN
+            facts := jsonb_set(facts, '{pools,0,lanes}', to_jsonb(ceiling));
+            words := words || format('%s at most %s at a time', providers ->> 'provider',
+                                     darkroom.number_of(ceiling::bigint, 'call'));
+        END IF;
+        IF facts ? 'per_minute' THEN
+            words := words || format('%s at most %s a minute', providers ->> 'provider',
+                                     darkroom.number_of((facts ->> 'per_minute')::bigint, 'call'));
+        END IF;
+        IF (facts ->> 'shut_s')::float8 > 0 THEN
+            words := words || format('%s takes no calls for %s s', providers ->> 'provider', ceil((facts ->> 'shut_s')::float8));
+        END IF;
+        IF (facts ->> 'is_guess')::boolean THEN
+            words := words || '10 s a stage, since none like it has run lately'::text;
+        END IF;
+    END IF;
+    waits_for := array_to_string(words, '; ');
+END $$;
+
+-- Return a number and its noun, such as `1 job` and `12,000 jobs`.
+CREATE OR REPLACE FUNCTION darkroom.number_of(number bigint, noun text) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN trim(to_char(number, 'FM999,999,999,990')) || ' ' || noun || CASE number WHEN 1 THEN '' ELSE 's' END;
+
+-- Return a job's status, and while it isn't over its place (1 is next; NULL if it waits for no turn, or if more than 10,000
+-- jobs come before it), an estimate in seconds until it is over, with ranges that hold half and nine tenths of the ends,
+-- and in words what it waits for and what the estimate assumes. Estimates are NULL as long as an operator's decision or
+-- something else without an end in sight is in the way. No row means that there is no such job.
+CREATE OR REPLACE FUNCTION darkroom.job_progress(job_id text)
+RETURNS TABLE (status text, stage text, attempt integer, place bigint, eta_s float8, eta_50_low_s float8,
+               eta_50_high_s float8, eta_90_low_s float8, eta_90_high_s float8, waits_for text)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+    job record;
+    q darkroom.job_queue;
+    outlook record;
+    found record;
+BEGIN
+    PERFORM darkroom.require_jobs_shown(); -- a hidden job must not be reported as unknown
+    FOR job IN SELECT j.type, coalesce(e.label, j.status) AS status, j."currentStage" AS stage,
+                      coalesce(e.label, j.status) NOT IN ('PENDING', 'PROCESSING') AS is_over
+               FROM darkroom.jobs_of(ARRAY[job_progress.job_id]) j
+               LEFT JOIN darkroom.refused_ends e ON e.job_type = j.type AND e.job_id = j.id LOOP
+        SELECT o.* INTO q FROM darkroom.job_queue o WHERE o.job_type = job.type AND o.job_id = job_progress.job_id;
+        IF job.is_over OR q.id IS NULL THEN
+            RETURN QUERY SELECT job.status, CASE WHEN job.is_over THEN NULL ELSE job.stage END,
+                (SELECT max(r.attempt) FROM darkroom.stage_runs r
+                 WHERE r.job_id = job_progress.job_id AND r.job_type = job.type),
+                NULL::bigint, NULL::float8, NULL::float8, NULL::float8, NULL::float8, NULL::float8,
+                CASE WHEN NOT job.is_over THEN 'it is in no queue: a scheduler is about to add it or to end it' END;
+            CONTINUE;
+        END IF;
+        SELECT o.* INTO outlook FROM darkroom.outlook(q) o;
+        SELECT r.* INTO found FROM darkroom.estimate(outlook.facts) e
+        CROSS JOIN LATERAL darkroom.estimate_range(e.median_s, e.spread,
+                                                   darkroom.scores(outlook.facts ? 'is_running', e.median_s, clock_timestamp())) r
+        WHERE outlook.facts ? 'own';
+        RETURN QUERY SELECT job.status, q.stage, q.attempts, outlook.place, found.eta_s, found.eta_50_low_s,
+            found.eta_50_high_s, found.eta_90_low_s, found.eta_90_high_s, outlook.waits_for;
+    END LOOP;
+END $$;

@@ -1,0 +1,51 @@
+"""`darkroom plan`: what a number of jobs a day needs, from measured times or given ones."""
+
+import pytest
+
+from tests.support.calling import Arrange, Darkroom
+
+RUNS = """
+INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, duration_ms)
+SELECT 'generate', 'j' || n, 'finished', 'GENERATING', 6000 + 4000 * (n % 2) FROM generate_series(1, $1::integer) n
+"""
+
+
+def test_plan_from_given_times_says_that_they_are_given_and_fits_a_terminal(darkroom: Darkroom) -> None:
+    ran = darkroom(
+        *("plan", "--jobs-per-day", "86400", "--tier", "2k", "--peak", "10"),
+        *("--stage", "ANALYZING=1", "--stage", "cropping=0.5", "--stage", "PROMPTING=0", "--stage", "GENERATING=8.5"),
+    )
+
+    assert ran.code == 0
+    assert "10/s, each 10 s in a lane" in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 80
+    assert "given and not measured: ANALYZING, CROPPING, PROMPTING, GENERATING" in ran.err
+
+
+def test_plan_from_measured_times_says_how_many_runs_stand_behind_them(darkroom: Darkroom, arrange: Arrange) -> None:
+    arrange(lambda db: db.fetch(RUNS, 20))
+
+    ran = darkroom("plan", "--jobs-per-day", "86400", "--tier", "1k", "--type", "generate", "--json")
+
+    (stage,) = ran.json["stages"]
+    assert (stage["stage"], stage["runs"], stage["mean_s"]) == ("GENERATING", 20, 8.0)
+    assert stage["variability"] == pytest.approx(1 / 16)
+    assert 24 < ran.json["need"]["lanes"] <= 28
+    assert ran.json["need"]["connections"] == 10
+    assert any("few finished runs: GENERATING (20)" in warning for warning in ran.json["warnings"])
+
+
+def test_plan_without_measured_or_given_times_names_the_stages_that_lack(darkroom: Darkroom) -> None:
+    ran = darkroom("plan", "--jobs-per-day", "100", "--tier", "1k", "--stage", "GENERATING=8")
+
+    assert ran.code == 1
+    assert "no enhance job has finished ANALYZING, CROPPING, PROMPTING in the last week" in ran.err
+    assert "--stage ANALYZING=SECONDS" in ran.err
+
+
+@pytest.mark.parametrize("words", [("--stage", "GENERATING"), ("--stage", "DRAWING=3"), ("--type", "sketch")])
+def test_plan_refuses_what_names_no_stage_or_type(darkroom: Darkroom, words: tuple[str, str]) -> None:
+    ran = darkroom("plan", "--jobs-per-day", "100", "--tier", "1k", *words)
+
+    assert ran.code == 2
+    assert "stages are" in ran.err or "there are enhance" in ran.err
