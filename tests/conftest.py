@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib
 import os
 import shutil
 import signal
@@ -83,6 +84,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for number, file in enumerate(kind)
     }
     items.sort(key=lambda item: place[item.path])
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Where several processes collect, let each compile its share of the test modules first.
+
+    Each needs all of them. Without this, all would compile the same module at the same time, one after the other, which
+    takes ten seconds of each core in a fresh clone.
+    """
+    if hasattr(session.config, "workerinput"):
+        number = int(session.config.workerinput["workerid"].removeprefix("gw"))
+        count = session.config.workerinput["workercount"]
+        for path in sorted(HERE.rglob("test_*.py"))[number::count]:
+            importlib.import_module(".".join(path.relative_to(HERE.parent).with_suffix("").parts))
 
 
 def pytest_collection_finish() -> None:

@@ -1,8 +1,5 @@
 """What jobs of tier FREE may buy: they cost no token, so a budget of their own limits them."""
 
-import asyncio
-import json
-import sys
 from datetime import timedelta
 
 import pytest
@@ -13,6 +10,7 @@ from pipelines.settings import Settings
 from tests.integration.gate.test_gate import RULES, attempt, close
 from tests.integration.gate.test_sending import PROMPT, scripted
 from tests.support.builders import make_claim, make_job, make_user
+from tests.support.buyer import bought_by
 from workers.gate.gate import Gate
 from workers.gate.refusals import BudgetSpentError
 from workers.running.job import RunningJob
@@ -29,16 +27,8 @@ async def test_exactly_so_many_calls_for_a_users_free_jobs_under_8_processes(dat
     for _ in range(48):
         await make_job(database, user_id=user, tier="FREE")
     rules = RULES | {"budgets": {"free_user_day_calls": 13}}
-    buyers = [
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.support.buyer", database_url, "6", json.dumps(rules), "answered"),
-            stdout=asyncio.subprocess.PIPE,
-        )
-        for _ in range(8)
-    ]
-    bought = [int((await buyer.communicate())[0]) for buyer in buyers]
 
-    assert sum(bought) == 13
+    assert await bought_by(8, database_url, rules, "answered") == 13
 
 
 async def test_free_jobs_are_counted_by_user_and_paid_jobs_not_at_all(database):

@@ -1,8 +1,6 @@
 """The provider's gate: which calls it admits, counted over all processes."""
 
 import asyncio
-import json
-import sys
 import time
 from datetime import timedelta
 from decimal import Decimal
@@ -14,6 +12,7 @@ from models.gate.provider_calls import Admitted, CallOutcome, CallPlan, Refused,
 from models.queue.rescue import NEVER, rescue_lost_claims
 from models.queue.transitions import Snoozed, record
 from tests.support.builders import claim_jobs, make_claim, make_job, make_user, waiting_for_locks
+from tests.support.buyer import bought_by
 
 RULES = {"first_concurrency": 100, "concurrency": 100, "breaker_failures": 3, "breaker_s": 10}
 
@@ -76,16 +75,8 @@ async def test_exactly_so_many_calls_under_8_processes(database, database_url, l
         await make_job(database)
     rules = RULES | limits
     ends = "" if "first_concurrency" in limits else "answered"
-    buyers = [
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.support.buyer", database_url, "6", json.dumps(rules), ends),
-            stdout=asyncio.subprocess.PIPE,
-        )
-        for _ in range(8)
-    ]
-    bought = [int((await buyer.communicate())[0]) for buyer in buyers]
 
-    assert sum(bought) == 13
+    assert await bought_by(8, database_url, rules, ends) == 13
     assert await database.fetchval("SELECT count(*) FROM darkroom.provider_calls") == 13
 
 

@@ -1,8 +1,6 @@
 """Calls that a process opens and ends together: each is decided and counted as if it had come alone."""
 
 import asyncio
-import json
-import sys
 from decimal import Decimal
 
 import pytest
@@ -12,6 +10,7 @@ from models.queue.claims import FencedError
 from models.queue.transitions import Released, record
 from tests.integration.gate.test_gate import RULES, cell
 from tests.support.builders import claim_jobs, make_image, make_job, make_user, waiting_for_locks
+from tests.support.buyer import DIED, die_buying
 from tests.support.fleet import eventually
 from tests.support.patience import HANGS_AFTER_S
 from workers.gate.call_records import CallRecords
@@ -241,10 +240,9 @@ async def test_process_that_dies_at_a_group_leaves_all_of_it_or_nothing(database
         for _ in range(5):
             await make_job(database, user_id=user, image_id=image)
     rules = RULES | {"budgets": {"user_day_calls": 3}}  # a group that is refused in part
-    dying = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.support.buyer", database_url, "10", json.dumps(rules), "answered", place)
-    )
-    assert await dying.wait() == 99  # the exit status of a failpoint
+
+    assert await die_buying(database_url, 10, rules, "answered", place) == DIED
+
     outcomes = await database.fetch("SELECT outcome FROM darkroom.provider_calls")
 
     assert [row["outcome"] for row in outcomes] == {

@@ -17,13 +17,13 @@ from models.queue.rescue import _CANDIDATES
 from tests.support.builders import claim_jobs, make_job, make_worker, queue_row
 from tests.support.pooler import needs_pgbouncer, pgbouncer
 
-QUEUED = 20_000
-"""Twice as many as an operation may read for many jobs, so that whoever reads a table as a whole is found."""
-USERS = 1_000
-MANY = 1_000
+USERS = 500
+MANY = 250
 RETRYING = 10
 MOST_ROWS = 10
 """How many rows of one table an operation may read for each job: a plan that reads whole tables reads thousands."""
+QUEUED = 2 * MOST_ROWS * (MANY + RETRYING)
+"""Twice as many as an operation may read for many jobs, so that whoever reads a table as a whole is found."""
 
 BIG = (
     *("image_enhancement_jobs", "job_queue", "job_money", "users", "user_token_balances", "token_transactions"),

@@ -1,11 +1,14 @@
 """The frequent statements find their rows by index, whatever statistics the planner has."""
 
+import asyncio
 import json
 from uuid import uuid4
 
-import psutil
+import asyncpg
 import pytest
 
+from config.postgres_url import parse_postgres_url
+from models.database import Database
 from models.history.actions import _IS_RETRIED
 from models.job_tables.registry import JOB_TABLES
 from models.queue.claims import _WAKE, _claim
@@ -31,13 +34,30 @@ SELECT 'g' || n, $1, 'GENERATE', 'FREE', 0, 'PENDING', 'x', now() FROM generate_
 """
 
 
+@pytest.fixture(scope="module")
+def template(services, template):
+    """Name of a database with thousands of jobs in the queue and hundreds in flight; each test has a copy of it."""
+    url = parse_postgres_url(services.database_url)
+
+    async def make():
+        admin = await asyncpg.connect(**url.asyncpg_arguments())
+        await admin.execute(f"CREATE DATABASE crowded TEMPLATE {template} STRATEGY file_copy")
+        await admin.close()
+        database = Database(url.with_database("crowded"), most_connections=1)
+        await database.open()
+        user = await make_user(database)
+        await database.fetch(ROWS, await make_image(database, user), user, QUEUED)
+        await database.fetch(GENERATION_ROWS, user, QUEUED)
+        await claim_jobs(database, most=300)
+        await database.close()
+
+    asyncio.run(make())
+    return "crowded"
+
+
 @pytest.fixture(params=["fresh", "analyzed"])
 async def crowded(database, request):
-    """A database with thousands of jobs in the queue and hundreds in flight."""
-    user = await make_user(database)
-    await database.fetch(ROWS, await make_image(database, user), user, QUEUED)
-    await database.fetch(GENERATION_ROWS, user, QUEUED)
-    await claim_jobs(database, most=300)
+    """A copy, as yet without the planner's statistics, or with them."""
     if request.param == "analyzed":
         await database.fetch("ANALYZE")
     return database
@@ -121,72 +141,6 @@ async def test_page_of_a_sweep_reads_no_table_as_a_whole(crowded, foreign):
 
     for statement in _statements():
         assert await sequential_scans(crowded, statement, None, "", 100) == set()
-
-
-INSERT_PAID = """
-INSERT INTO public.image_enhancement_jobs (id, "imageId", "userId", tier, "tokensCost", status, "updatedAt")
-SELECT $3 || n, $1, $2, 'TIER_1K', 2, 'PENDING', now() FROM generate_series(1, $4) n
-"""
-CANCEL = "UPDATE public.image_enhancement_jobs SET status = 'CANCELLED' WHERE id LIKE $1"
-
-
-FEW, MANY = 1_500, 6_000
-MOST_TIMES = 12
-"""Four times the rows take four times the work, and sixteen times where each row is compared with each other one."""
-
-
-async def work_of(session, sql, *values):
-    """Return the CPU time that a statement costs its session in seconds: whatever else runs, it costs no more."""
-    process = psutil.Process(await session.fetchval("SELECT pg_backend_pid()"))
-    before = process.cpu_times()
-    await session.execute(sql, *values)
-    after = process.cpu_times()
-    return after.user - before.user + after.system - before.system
-
-
-@pytest.fixture
-async def warmed(database, foreign):
-    """A session that made its plans on empty tables, one job at a time, before thousands came; with user and image."""
-    user = await make_user(database, balance=100_000)
-    image = await make_image(database, user)
-    await database.fetch("ANALYZE")
-    for number in range(10):
-        await foreign.execute(INSERT_PAID, image, user, f"w{number}x", 1)
-        await foreign.execute(CANCEL, f"w{number}x%")
-    for name, rows in (("few", FEW), ("many", MANY)):
-        await database.fetch(INSERT_PAID, image, user, name, rows)
-    return foreign, user, image
-
-
-async def test_session_with_plans_from_an_empty_queue_ends_thousands_of_jobs_in_a_statement(database, warmed):
-    session, _, _ = warmed
-
-    few = await work_of(session, CANCEL, "few%")
-    many = await work_of(session, CANCEL, "many%")
-
-    assert many < MOST_TIMES * few
-    assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 0
-
-
-async def test_session_with_plans_from_an_empty_queue_inserts_thousands_of_jobs_in_a_statement(database, warmed):
-    session, user, image = warmed
-
-    few = await work_of(session, INSERT_PAID, image, user, "less", FEW)
-    many = await work_of(session, INSERT_PAID, image, user, "more", MANY)
-
-    assert many < MOST_TIMES * few
-    assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 2 * (FEW + MANY)
-
-
-async def test_session_with_plans_from_an_empty_queue_reads_no_table_as_a_whole_for_one_job(warmed):
-    session, user, image = warmed
-
-    async with session.transaction():
-        await session.execute(INSERT_PAID, image, user, "one", 1)
-        await session.execute("UPDATE public.image_enhancement_jobs SET status = 'CANCELLED' WHERE id = 'one1'")
-        rows = await session.fetch("SELECT relname FROM pg_stat_xact_user_tables WHERE seq_tup_read > 1000")
-
-    assert [row["relname"] for row in rows] == []
 
 
 async def test_look_for_an_earlier_retry_reads_one_jobs_actions(database):

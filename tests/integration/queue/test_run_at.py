@@ -49,7 +49,7 @@ async def counts(database):
 
 @SUBMIT
 async def test_job_waits_for_its_time_charged_and_is_claimed_then(database, foreign, user, image, eventually, submit):
-    run_at = in_time(seconds=0.5)
+    run_at = in_time(seconds=4)
 
     job = await foreign.fetchval(submit, user, image, run_at)
 
