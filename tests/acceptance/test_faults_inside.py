@@ -199,8 +199,12 @@ async def test_job_that_kills_two_workers_at_one_stage_is_quarantined_and_keeps_
     )
     assert await balance_of(fleet.database, user) == 10
     assert await fleet.storage.get(f"users/{user}/originals/{image}.jpg")
-    codes = await fleet.database.fetch('SELECT "errorCode" FROM public.error_logs ORDER BY "timestamp"')
-    assert [code for (code,) in codes] == ["WORKER_DIED", "QUARANTINED"]
+
+    async def is_logged():  # after the row has its end
+        codes = await fleet.database.fetch('SELECT "errorCode" FROM public.error_logs ORDER BY "timestamp"')
+        return [code for (code,) in codes] == ["WORKER_DIED", "QUARANTINED"]
+
+    await eventually(is_logged, "both errors")
     assert await money_violations(fleet.database) == []
 
 

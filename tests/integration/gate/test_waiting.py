@@ -184,7 +184,10 @@ async def test_look_from_before_a_failed_call_is_not_counted_on(database, buying
     assert len(looks) == 2
 
 
-async def test_process_that_lacks_places_sees_at_once_that_ended_calls_raised_the_ceiling(database, buying):
+async def test_process_that_lacks_places_sees_at_once_that_ended_calls_raised_the_ceiling(
+    database, buying, monkeypatch
+):
+    monkeypatch.setattr(places, "LOOK_S", 30)  # only the lack makes it look
     process = buying("gemini/concurrency=8,gemini/first_concurrency=2")
     calls = [process.call(await make_claim(database)) for _ in range(2)]
     await process.calls(2)
