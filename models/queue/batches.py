@@ -7,9 +7,11 @@ from typing import Final
 from uuid import UUID
 
 from models.connections import Connection
+from models.queue.submission import BEGINS, time_parameters
 
-_SUBMIT: Final = """
-SELECT darkroom.submit_album($1, $2, $3, $4, $5, $6, coalesce($7, now() + $8::interval))
+_SUBMIT: Final = f"""
+{BEGINS.format(at="$7::timestamptz", after="$8")}
+SELECT darkroom.submit_album($1, $2, $3, $4, $5, $6, b.at) FROM begins b
 """
 _BATCHES: Final = """
 SELECT b.id, b.label, b.album_id, b.tier, b.user_id, b.created_at, b.retried_as, p.total, p.waiting, p.running,
@@ -109,9 +111,8 @@ async def submit_album(
     Raises:
         asyncpg.PostgresError: the submission is refused; `workers.operations.errors` translates it.
     """
-    at, after = (None, run_at) if isinstance(run_at, timedelta) else (run_at, None)
     batch: UUID = await connection.fetchval(
-        _SUBMIT, user_id, album_id, tier, pipeline_id, redo, idempotency_key, at, after
+        _SUBMIT, user_id, album_id, tier, pipeline_id, redo, idempotency_key, *time_parameters(run_at)
     )
     return batch
 

@@ -94,7 +94,7 @@ BEGIN
     first_batch := darkroom.reserve_submission(
         user_id, idempotency_key, 'album', batch.id::text,
         jsonb_build_object('album_id', album_id, 'tier', tier, 'pipeline_id', pipeline_id, 'redo', redo,
-                           'run_at', extract(epoch FROM run_at)));
+                           'run_at', CASE WHEN run_at IS NOT NULL THEN darkroom.time_argument(run_at) END));
     IF first_batch <> batch.id::text THEN
         RETURN first_batch::uuid;
     END IF;

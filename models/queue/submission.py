@@ -14,11 +14,24 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, darkroom.utc_now(), darkroom.utc_now
 """
 _DELETE_PICTURE: Final = 'DELETE FROM public.enhanced_images i WHERE i.id = $1 RETURNING i."originalR2Key"'
 _ORIGINAL_KEY: Final = 'SELECT i."originalR2Key" FROM public.enhanced_images i WHERE i.id = $1'
-_SUBMIT_ENHANCEMENT: Final = """
-SELECT darkroom.submit_enhancement($1, $2, $3, $4, $5, $6, $7, coalesce($8, now() + $9::interval))
+BEGINS: Final = """
+WITH begins AS MATERIALIZED (
+    SELECT coalesce({at}, now() + {after}::interval) AS at,
+           set_config('darkroom.run_after', coalesce(extract(epoch FROM {after}::interval)::text, ''), true))
 """
-_SUBMIT_GENERATION: Final = """
-SELECT darkroom.submit_generation($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, now() + $10::interval))
+"""The time to begin of a submission that follows in the same statement, of a time and a duration, one of which is NULL.
+
+A submission with an idempotency key is repeated with the same duration, which gives another time then. So the duration
+is compared with that of the first submission.
+"""
+
+_SUBMIT_ENHANCEMENT: Final = f"""
+{BEGINS.format(at="$8::timestamptz", after="$9")}
+SELECT darkroom.submit_enhancement($1, $2, $3, $4, $5, $6, $7, b.at) FROM begins b
+"""
+_SUBMIT_GENERATION: Final = f"""
+{BEGINS.format(at="$9::timestamptz", after="$10")}
+SELECT darkroom.submit_generation($1, $2, $3, $4, $5, $6, $7, $8, b.at) FROM begins b
 """
 _SET_ASPECT: Final = """
 UPDATE darkroom.job_queue q SET payload = q.payload || jsonb_build_object('aspect', $2::text)
@@ -138,7 +151,7 @@ async def submit_enhancement(connection: Connection, job: Enhancement) -> str:
         _SUBMIT_ENHANCEMENT,
         *(job.user_id, job.image_id, job.tier, job.pipeline_id, job.source_image_id),
         *(job.idempotency_key, job.pipeline_token),
-        *_time(job.run_at),
+        *time_parameters(job.run_at),
     )
     return job_id
 
@@ -153,7 +166,7 @@ async def submit_generation(connection: Connection, job: Generation) -> str:
         _SUBMIT_GENERATION,
         *(job.user_id, job.job_type, job.tier, job.prompt, job.input_key, job.input_url, job.api_key_id),
         job.idempotency_key,
-        *_time(job.run_at),
+        *time_parameters(job.run_at),
     )
     return job_id
 
@@ -175,6 +188,6 @@ async def set_aspect(connection: Connection, job_id: str, aspect: str) -> None:
     await connection.execute(_SET_ASPECT, job_id, aspect)
 
 
-def _time(run_at: datetime | timedelta | None) -> tuple[datetime | None, timedelta | None]:
-    """Return the two parameters of a submission that stand for a time: one is a time, the other a duration."""
+def time_parameters(run_at: datetime | timedelta | None) -> tuple[datetime | None, timedelta | None]:
+    """Return the two parameters of BEGINS: a time, and a duration."""
     return (None, run_at) if isinstance(run_at, timedelta) else (run_at, None)

@@ -9,6 +9,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from models.queue.batches import submit_album
 from tests.support.builders import (
     balance_of,
     claim_jobs,
@@ -190,6 +191,19 @@ async def test_key_returns_the_first_batch_and_refuses_other_arguments(database,
 
     assert (other.sqlstate, single.sqlstate) == ("22023", "22023")
     assert "with another tier" in str(other)
+    assert await rows(database) == [1, 3, 3, 1]
+
+
+async def test_key_with_a_duration_is_repeated_and_returns_the_first_batch(database, user, album):
+    async def submit(hours):
+        return await database.commit("submit_album", lambda connection: submit_album(
+            *(connection, user, album, "FREE"), pipeline_id=None, redo=False, idempotency_key="key",
+            run_at=timedelta(hours=hours)))  # fmt: skip
+
+    batch = await submit(1)
+
+    assert await submit(1) == batch
+    assert "with another run_at" in str(await refused(submit(2)))
     assert await rows(database) == [1, 3, 3, 1]
 
 

@@ -10,6 +10,7 @@ from models.queue.counts import job_groups
 from models.queue.pauses import hold_paused
 from models.queue.rescue import end_overdue_jobs, overdue_jobs
 from models.queue.stats import by_status
+from models.queue.submission import Enhancement, Generation, submit_enhancement, submit_generation
 from tests.support.builders import balance_of, claim_jobs, job_row, make_image, make_user, queue_row
 
 ENHANCE = "SELECT darkroom.submit_enhancement($1, $2, 'TIER_1K', run_at => $3)"
@@ -201,3 +202,27 @@ async def test_pause_holds_a_job_whose_time_comes_meanwhile(database, foreign, u
 
     await database.fetch("DELETE FROM darkroom.settings WHERE key = 'pauses'")
     assert await claimable(database) == [job]
+
+
+@pytest.mark.parametrize("kind", ["enhancement", "generation"])
+async def test_submission_with_a_key_and_a_duration_is_repeated_and_its_job_keeps_its_time(database, user, image, kind):
+    async def submit(run_at):
+        async def call(connection):
+            if kind == "enhancement":
+                job = Enhancement(user, image, "TIER_1K", idempotency_key="key", run_at=run_at)
+                return await submit_enhancement(connection, job)
+            job = Generation(user, "GENERATE", "TIER_1K", "a cat", idempotency_key="key", run_at=run_at)
+            return await submit_generation(connection, job)
+
+        return await database.commit("submit", call)
+
+    job = await submit(timedelta(hours=1))
+    run_at = (await queue_row(database, job))["run_at"]
+
+    assert abs(run_at - in_time(hours=1)) < timedelta(minutes=1)
+    assert await submit(timedelta(hours=1)) == job
+    assert (await queue_row(database, job))["run_at"] == run_at
+    for other in (timedelta(hours=2), run_at, None):
+        with pytest.raises(asyncpg.InvalidParameterValueError, match="with another run_at"):
+            await submit(other)
+    assert await balance_of(database, user) == 98

@@ -27,7 +27,8 @@ BEGIN
     found_job := darkroom.reserve_submission(
         user_id, idempotency_key, CASE WHEN source_image_id IS NULL THEN 'enhance' ELSE 'blend' END, new_job,
         jsonb_build_object('image_id', image_id, 'tier', tier, 'pipeline_id', pipeline_id,
-                           'source_image_id', source_image_id, 'run_at', extract(epoch FROM run_at)));
+                           'source_image_id', source_image_id,
+                           'run_at', CASE WHEN run_at IS NOT NULL THEN darkroom.time_argument(run_at) END));
     IF found_job <> new_job THEN
         RETURN found_job;
     END IF;
@@ -100,7 +101,7 @@ BEGIN
         user_id, idempotency_key, lower(type), new_job,
         jsonb_build_object('type', type, 'tier', tier, 'prompt', darkroom.digest(prompt), 'input_key', input_key,
                            'input_url', darkroom.digest(input_url), 'api_key_id', api_key_id,
-                           'run_at', extract(epoch FROM run_at)));
+                           'run_at', CASE WHEN run_at IS NOT NULL THEN darkroom.time_argument(run_at) END));
     IF found_job <> new_job THEN
         RETURN found_job;
     END IF;
