@@ -169,7 +169,8 @@ BEGIN
     WHERE s.user_id = reserve_submission.user_id AND s.idempotency_key = reserve_submission.idempotency_key;
     differing := darkroom.differing_arguments(first, job_type, arguments);
     IF differing IS NOT NULL THEN
-        RAISE EXCEPTION 'idempotency key % was used for job % with another %', idempotency_key, first.job_id, differing
+        RAISE EXCEPTION 'idempotency key % was used for % % with another %', idempotency_key,
+            CASE first.job_type WHEN 'album' THEN 'batch' ELSE 'job' END, first.job_id, differing
             USING ERRCODE = '22023';
     END IF;
     RETURN first.job_id;

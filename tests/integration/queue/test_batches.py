@@ -190,7 +190,7 @@ async def test_key_returns_the_first_batch_and_refuses_other_arguments(database,
     )
 
     assert (other.sqlstate, single.sqlstate) == ("22023", "22023")
-    assert "with another tier" in str(other)
+    assert f"key key was used for batch {batch} with another tier" in str(other)
     assert await rows(database) == [1, 3, 3, 1]
 
 
