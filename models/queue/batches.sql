@@ -36,6 +36,7 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_variable
 DECLARE
     jobs text[] := ARRAY(SELECT n.id FROM (SELECT darkroom.new_id() AS id FROM unnest(pictures)) n ORDER BY n.id);
+    said_before text;
     entered bigint;
 BEGIN
     INSERT INTO darkroom.batches (id, user_id, label, album_id, tier, job_ids)
@@ -44,10 +45,7 @@ BEGIN
         PERFORM darkroom.finish_batch(batch.id);
         RETURN;
     END IF;
-    PERFORM set_config('darkroom.batch_id', batch.id::text, true);
-    IF run_at IS NOT NULL THEN
-        PERFORM darkroom.begin_at(run_at);
-    END IF;
+    said_before := darkroom.describe_entering(run_at, batch.id);
     WITH written AS (
         INSERT INTO public.image_enhancement_jobs
             (id, "imageId", "userId", tier, "tokensCost", status, "createdAt", "updatedAt", "pipelineId",
@@ -57,11 +55,8 @@ BEGIN
         FROM unnest(jobs, pictures, pipelines) n (id, picture, pipeline)
         RETURNING status::text AS status)
     SELECT count(*) FILTER (WHERE w.status = 'PENDING') INTO entered FROM written w;
+    PERFORM set_config('darkroom.entering', said_before, true);
     PERFORM darkroom.require_booked('jobs of the album', cardinality(jobs), entered);
-    PERFORM set_config('darkroom.batch_id', '', true);
-    IF run_at IS NOT NULL THEN
-        PERFORM darkroom.begin_at(NULL);
-    END IF;
     IF redo THEN
         UPDATE darkroom.job_queue q SET payload = q.payload || '{"is_redone": true}' WHERE q.batch_id = batch.id;
     END IF;

@@ -19,6 +19,7 @@ DECLARE
     found_job text;
     job_tier text;
     album_pipeline text;
+    said_before text;
     written record;
 BEGIN
     IF run_at IS NOT NULL THEN
@@ -53,7 +54,7 @@ BEGIN
     job_tier := coalesce(tier, darkroom.default_tier(user_id, image_id, pipeline_id));
     PERFORM darkroom.check_tier(job_tier);
     IF run_at IS NOT NULL THEN
-        PERFORM darkroom.begin_at(run_at);
+        said_before := darkroom.describe_entering(run_at);
     END IF;
     INSERT INTO public.image_enhancement_jobs
         (id, "imageId", "userId", tier, "tokensCost", status, "createdAt", "updatedAt", "pipelineId", "sourceImageId",
@@ -63,7 +64,7 @@ BEGIN
             source_image_id IS NOT NULL)
     RETURNING id::text, status::text INTO written;
     IF run_at IS NOT NULL THEN
-        PERFORM darkroom.begin_at(NULL);
+        PERFORM set_config('darkroom.entering', said_before, true);
     END IF;
     PERFORM darkroom.require_entered(new_job, written.id, written.status);
     IF pipeline_token IS NOT NULL THEN
@@ -89,6 +90,7 @@ SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS 
 DECLARE
     new_job text := darkroom.new_id();
     found_job text;
+    said_before text;
     written record;
 BEGIN
     IF run_at IS NOT NULL THEN
@@ -114,7 +116,7 @@ BEGIN
         PERFORM darkroom.check_api_key(user_id, api_key_id);
     END IF;
     IF run_at IS NOT NULL THEN
-        PERFORM darkroom.begin_at(run_at);
+        said_before := darkroom.describe_entering(run_at);
     END IF;
     INSERT INTO public.mcp_generation_jobs
         (id, "userId", "apiKeyId", type, tier, "tokensCost", status, prompt, "inputImageUrl", "inputImageR2Key",
@@ -123,10 +125,36 @@ BEGIN
             darkroom.price(tier), 'PENDING', prompt, input_url, input_key, darkroom.utc_now(), darkroom.utc_now())
     RETURNING id::text, status::text INTO written;
     IF run_at IS NOT NULL THEN
-        PERFORM darkroom.begin_at(NULL);
+        PERFORM set_config('darkroom.entering', said_before, true);
     END IF;
     PERFORM darkroom.require_entered(new_job, written.id, written.status);
     RETURN new_job;
+END $$;
+
+-- Say when the jobs begin that the caller's next INSERT inserts, and of which batch they are; without a time they begin as
+-- in a transaction of which nothing is said. Return what the caller sets `darkroom.entering` to directly after that INSERT.
+-- It is a setting of the transaction, because job rows have no column for either, and because a row of the queue that was
+-- just inserted can't be looked up without reading what unrelated serializable transactions write. The depth of triggers
+-- tells that INSERT from those of the application's triggers, which run before it ends.
+CREATE OR REPLACE FUNCTION darkroom.describe_entering(run_at timestamptz, batch_id uuid DEFAULT NULL) RETURNS text
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    said_before text := coalesce(current_setting('darkroom.entering', true), '');
+BEGIN
+    PERFORM set_config('darkroom.entering', jsonb_build_object(
+        'depth', pg_trigger_depth() + 1, 'run_at', run_at, 'batch_id', batch_id)::text, true);
+    RETURN said_before;
+END $$;
+
+-- Return what has been said so of the statement whose trigger asks; NULL if nothing has.
+CREATE OR REPLACE FUNCTION darkroom.entering_terms() RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    said jsonb := nullif(current_setting('darkroom.entering', true), '');
+BEGIN
+    RETURN CASE WHEN (said ->> 'depth')::integer = pg_trigger_depth() THEN said END;
 END $$;
 
 -- Raise an error if a trigger or a rule of the application dropped or changed the row of a submission: its producer

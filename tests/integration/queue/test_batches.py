@@ -220,6 +220,46 @@ async def test_album_waits_for_its_time_and_a_later_submission_does_not(database
     assert (row["run_at"], row["batch_id"]) == (None, None)
 
 
+NESTED = """
+CREATE FUNCTION public.nested() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NEW.id NOT LIKE 'nested%' THEN
+        INSERT INTO public.image_enhancement_jobs (id, "imageId", "userId", tier, "tokensCost", status, "updatedAt")
+        VALUES ('nested' || NEW.id, NEW."imageId", NEW."userId", 'TIER_2K', 5, 'PENDING', now());
+        PERFORM darkroom.submit_generation(NEW."userId", 'GENERATE', 'FREE', 'a cat', run_at => now() + interval '1 d');
+    END IF;
+    RETURN NEW; END $$;
+"""
+
+
+@pytest.mark.parametrize("when", ["BEFORE", "AFTER"])
+async def test_jobs_that_a_trigger_of_the_application_inserts_meanwhile_are_not_of_the_batch(
+    database, foreign, user, pictures, when
+):
+    pipeline = await make_pipeline(database, user)
+    album = await make_album(database, user, pictures, pipeline)
+    await database.run(
+        lambda connection: connection.execute(f"""{NESTED} CREATE TRIGGER nested {when} INSERT
+        ON public.image_enhancement_jobs FOR EACH ROW EXECUTE FUNCTION public.nested()""")
+    )
+    run_at = datetime.now(UTC) + timedelta(hours=1)
+
+    batch = await foreign.fetchval(
+        "SELECT darkroom.submit_album($1, $2, 'FREE', redo => true, run_at => $3)", user, album, run_at
+    )
+
+    queued = await database.fetch("SELECT job_id, batch_id, run_at, payload, job_type FROM darkroom.job_queue")
+    ours = await jobs_of(database, batch)
+    assert {row["job_id"] for row in queued if row["batch_id"] is not None} == set(ours)
+    assert {row["job_id"] for row in queued if row["run_at"] == run_at} == set(ours)
+    assert {row["job_id"] for row in queued if row["payload"].get("is_redone")} == set(ours)
+    nested = await database.fetch("""SELECT q.run_at, j."pipelineId" FROM darkroom.job_queue q
+        JOIN public.image_enhancement_jobs j ON j.id = q.job_id WHERE q.job_id LIKE 'nested%'""")
+    assert [tuple(row) for row in nested] == [(None, pipeline)] * 3
+    assert [row["batch_id"] for row in queued if row["job_type"] == "generate"] == [None] * 3
+    await end(database, batch, *["CANCELLED"] * 3)
+    assert await database.fetchval(FINISH) == 1
+
+
 @pytest.mark.parametrize("is_named", [True, False], ids=["named", "the album's"])
 async def test_pipeline_is_written_into_each_job(database, foreign, user, pictures, is_named):
     pipeline = await make_pipeline(database, user)

@@ -226,3 +226,33 @@ async def test_submission_with_a_key_and_a_duration_is_repeated_and_its_job_keep
         with pytest.raises(asyncpg.InvalidParameterValueError, match="with another run_at"):
             await submit(other)
     assert await balance_of(database, user) == 98
+
+
+FOLLOW_UP = """
+CREATE FUNCTION public.follow_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO public.mcp_generation_jobs (id, "userId", type, tier, "tokensCost", status, prompt, "updatedAt")
+    VALUES ('after ' || NEW.id, NEW."userId", 'GENERATE', 'FREE', 0, 'PENDING', 'a cat', now());
+    RETURN NULL; END $$;
+CREATE TRIGGER follow_up AFTER INSERT ON public.image_enhancement_jobs FOR EACH ROW EXECUTE FUNCTION public.follow_up()
+"""
+
+
+async def test_job_that_a_trigger_of_the_application_inserts_meanwhile_does_not_wait_for_the_time(
+    database, foreign, user, image
+):
+    await foreign.execute(FOLLOW_UP)
+
+    job = await foreign.fetchval(ENHANCE, user, image, in_time(hours=1))
+
+    assert await claimable(database) == [f"after {job}"]
+
+
+async def test_time_of_a_submission_leaves_that_of_its_transaction_for_later_rows(database, foreign, user, image):
+    run_at = in_time(hours=1)
+    async with foreign.transaction():
+        await foreign.execute(LET_BEGIN, run_at.isoformat())
+        await foreign.fetchval(ENHANCE, user, image, in_time(hours=2))
+        await foreign.execute(INSERT, "late-", image, user)
+
+    assert [(await queue_row(database, f"late-{number}"))["run_at"] for number in (1, 2, 3)] == [run_at] * 3
+    assert await claimable(database) == []

@@ -56,24 +56,13 @@ BEGIN
     END IF;
 END $$;
 
--- Let the jobs that this transaction inserts from now on begin at a time and not before; at once if the time is NULL or
--- past. It is a setting of the transaction, because job rows have no column for it, and because a row of the queue that
--- was just inserted can't be looked up without reading what unrelated serializable transactions write.
-CREATE OR REPLACE FUNCTION darkroom.begin_at(run_at timestamptz) RETURNS void
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM set_config('darkroom.run_at',
-                       coalesce(to_char(run_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US"Z"'), ''), true);
-END $$;
-
--- Return the time that begin_at, or the producer by set_config('darkroom.run_at', ..., true), has set for the jobs that
--- enter now; NULL for at once.
-CREATE OR REPLACE FUNCTION darkroom.begins_at() RETURNS timestamptz
+-- Return the time at which the jobs that enter now begin, NULL for at once: as said of this statement (submit.sql), or set
+-- for the whole transaction by its producer: set_config('darkroom.run_at', ..., true).
+CREATE OR REPLACE FUNCTION darkroom.begins_at(said jsonb) RETURNS timestamptz
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    run_at timestamptz := nullif(current_setting('darkroom.run_at', true), '')::timestamptz;
+    run_at timestamptz := coalesce(said ->> 'run_at', nullif(current_setting('darkroom.run_at', true), ''));
 BEGIN
     PERFORM darkroom.check_run_at(run_at);
     RETURN CASE WHEN run_at > now() THEN run_at END;
@@ -95,9 +84,11 @@ DECLARE
     now_at bigint;
     tags bigint[];
     units bigint[];
-    begins_at timestamptz := CASE WHEN coalesce(current_setting('darkroom.run_at', true), '') <> ''
-                                  THEN darkroom.begins_at() END;
-    of_batch uuid := nullif(current_setting('darkroom.batch_id', true), '')::uuid;  -- set by darkroom.enter_batch
+    said jsonb := CASE WHEN coalesce(current_setting('darkroom.entering', true), '') <> ''
+                       THEN darkroom.entering_terms() END;
+    begins_at timestamptz := CASE WHEN said IS NOT NULL OR coalesce(current_setting('darkroom.run_at', true), '') <> ''
+                                  THEN darkroom.begins_at(said) END;
+    of_batch uuid := (said ->> 'batch_id')::uuid;
     job darkroom.entering;
     tagged record;
     pause text;
@@ -276,7 +267,8 @@ BEGIN
     -- the regclass lets these plans be made anew in every session when a column of the table has been altered
     IF 'public.image_enhancement_jobs'::regclass IS NULL OR NEW."pipelineId" IS NOT NULL OR NEW.status <> 'PENDING'
             OR current_setting('transaction_isolation') = 'serializable'
-            OR coalesce(current_setting('darkroom.batch_id', true), '') <> '' THEN
+            OR (coalesce(current_setting('darkroom.entering', true), '') <> ''
+                AND darkroom.entering_terms() ->> 'batch_id' IS NOT NULL) THEN
         RETURN NEW;
     END IF;
     SELECT NEW."userId"::text, NEW."imageId"::text INTO owner, picture FROM public.album_images m
