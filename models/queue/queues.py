@@ -59,7 +59,7 @@ async def move_page(connection: Connection, after_id: int) -> MovedPage:
 
 
 async def empty_old_queues(connection: Connection) -> int:
-    """Move claimable jobs out of queues that no stage has any more; return how many were moved.
+    """Move jobs that could be claimed out of queues that no stage has any more; return how many were moved.
 
     Needed from time to time, because a producer or a worker that had read earlier queues may commit jobs there.
     """

@@ -7,6 +7,7 @@ import pytest
 
 from models.queue.claims import FencedError, ask_for_wake_up, look_at_queue, wake_due
 from models.queue.queues import empty_old_queues, move_page, unserved_queues
+from models.queue.refusals import claim_refused
 from models.queue.rescue import adopt_jobs, rescue_lost_claims
 from models.queue.transitions import Checkpoint, HandedOver, Kept, Released, Retried, record
 from pipelines.job_types import JOB_TYPES, JobType
@@ -291,6 +292,21 @@ async def test_waiting_jobs_are_moved_into_the_queues_of_their_stages(database):
     await do(database, held, Released("GENERATING"))
     assert await database.commit("empty", empty_old_queues) == 1
     assert await claimed_ids(database, "big") == [running]
+
+
+async def test_job_that_the_database_refused_to_start_is_moved_and_tried_again(database):
+    job = await make_generation(database)
+    await database.fetch(
+        """UPDATE darkroom.job_queue SET status = 'retrying', ready = false, refused_since = now(), refusals = 1,
+               scheduled_at = now()"""
+    )
+    await set_stage_queues(database)
+
+    assert await database.commit("empty", empty_old_queues) == 1
+    assert await database.commit("empty", empty_old_queues) == 0
+
+    claimed = await claim_refused(database, await make_worker(database), "default", 5, {})
+    assert [one.job_id for one in claimed.claims] == [job]
 
 
 async def test_paused_and_capped_jobs_are_moved_too(database):

@@ -77,14 +77,18 @@ BEGIN
     RETURN moved;
 END $$;
 
--- Move up to so many claimable jobs out of queues that jobs don't enter any more: of producers and workers that still
--- knew these queues. The index of claims is read once for each queue.
+-- Move jobs that could be claimed out of queues that jobs don't enter any more, up to so many of each: of producers and
+-- workers that still knew these queues. The index of claims is read once for each queue. A job that the database has
+-- refused to start isn't in that index, but is tried again in its queue.
 CREATE OR REPLACE FUNCTION darkroom.empty_old_queues(most integer DEFAULT 1000) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     of_queue text := (SELECT min(q.queue) FROM darkroom.job_queue q WHERE q.ready AND q.status = 'pending');
-    moved integer := 0;
+    moved integer := darkroom.move_to_queues(ARRAY(
+        SELECT q.id FROM darkroom.job_queue q
+        WHERE q.refused_since IS NOT NULL AND q.status = 'retrying' AND q.queue NOT IN (SELECT darkroom.queues())
+        ORDER BY q.refused_since LIMIT most));
 BEGIN
     WHILE of_queue IS NOT NULL LOOP
         IF of_queue NOT IN (SELECT darkroom.queues()) THEN
