@@ -11,7 +11,7 @@ EMPTIED_AT_ONCE: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class UnservedQueue:
-    """A queue from which no live worker takes jobs, and how many jobs wait in it."""
+    """A queue from which no live worker takes jobs, and how many jobs wait there, other than for a time."""
 
     queue: str
     waiting: int
@@ -29,7 +29,7 @@ async def recorded_stage_queues(connection: Connection) -> dict[str, str]:
 
 
 async def unserved_queues(connection: Connection) -> list[UnservedQueue]:
-    """Return the queues from which no live worker takes jobs although jobs enter them or wait there."""
+    """Return the queues from which no live worker takes jobs although jobs enter them or are there."""
     rows = await connection.fetch("SELECT u.queue, u.waiting FROM darkroom.unserved_queues() u")
     return [UnservedQueue(**row) for row in rows]
 

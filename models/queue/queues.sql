@@ -92,13 +92,14 @@ BEGIN
     RETURN moved;
 END $$;
 
--- Return the queues from which no live worker takes jobs although jobs enter them or wait there, and how many wait.
+-- Return the queues from which no live worker takes jobs although jobs enter them or are there, and how many wait, without
+-- those that wait for a time.
 CREATE OR REPLACE FUNCTION darkroom.unserved_queues(OUT queue text, OUT waiting bigint) RETURNS SETOF record
 LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT k.queue, coalesce(w.waiting, 0)
     FROM (SELECT q AS queue FROM darkroom.queues() q UNION SELECT j.queue FROM darkroom.job_queue j) k
-    LEFT JOIN (SELECT j.queue, count(*) AS waiting FROM darkroom.job_queue j WHERE j.status <> 'processing'
+    LEFT JOIN (SELECT j.queue, count(*) AS waiting FROM darkroom.job_queue j WHERE j.status = 'pending'
                GROUP BY j.queue) w ON w.queue = k.queue
     WHERE NOT EXISTS (SELECT FROM darkroom.workers l WHERE l.lease_expires_at > now() AND k.queue = ANY (l.queues))
     ORDER BY k.queue;

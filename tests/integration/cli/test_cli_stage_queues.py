@@ -50,6 +50,38 @@ def test_doctor_and_explain_name_the_queue_that_nobody_serves(recorded: Darkroom
     assert check["status"] == "ok"
 
 
+def test_doctor_names_the_queues_whose_jobs_wait_while_no_worker_is_live(recorded: Darkroom, arrange: Arrange) -> None:
+    idle = workers_check(recorded)
+    arrange(make_generation)
+
+    ran = recorded("doctor", "--json")
+
+    assert (idle["status"], idle["message"]) == ("warn", "none is running")
+    (check,) = [one for one in ran.json["checks"] if one["name"] == "workers"]
+    assert (ran.code, check["status"]) == (1, "fail")
+    assert check["message"] == "none is running; none takes from queue gpu (1 waiting)"
+    assert "start `darkroom worker --queues gpu`, or `darkroom up` for everything" in check["advice"]
+
+
+def test_doctor_and_queue_stats_count_a_scheduled_job_alike(recorded: Darkroom, arrange: Arrange) -> None:
+    arrange(make_worker)
+    arrange(make_generation)
+    later = "scheduled_at = now() + interval '1 h', run_at = now() + interval '1 h'"
+    arrange(lambda db: db.fetch(f"UPDATE darkroom.job_queue SET status = 'retrying', ready = false, {later}"))
+
+    check = workers_check(recorded)
+
+    assert (check["status"], "queue gpu (0 waiting)" in check["message"]) == ("warn", True)
+    (row,) = [one for one in recorded("queue", "stats", "--json").json["queues"] if one["queue"] == "gpu"]
+    assert (row["waiting"], row["scheduled"]) == (0, 1)
+
+
+def workers_check(darkroom: Darkroom) -> dict[str, str]:
+    """Return what doctor finds of the workers."""
+    (check,) = [one for one in darkroom("doctor", "--json").json["checks"] if one["name"] == "workers"]
+    return check
+
+
 def test_worker_of_a_queue_that_no_job_enters_is_refused(recorded: Darkroom) -> None:
     ran = recorded("worker", "--queues", "gpus")
 

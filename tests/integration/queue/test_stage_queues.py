@@ -336,6 +336,12 @@ async def test_queues_that_nobody_serves_are_known(database):
     await make_worker(database)
     await make_generation(database)
 
+    await make_generation(database)
+    await database.fetch(
+        """UPDATE darkroom.job_queue SET status = 'retrying', ready = false, scheduled_at = now() + interval '1 h'
+           WHERE id = (SELECT max(id) FROM darkroom.job_queue)"""
+    )
+
     assert [(one.queue, one.waiting) for one in await database.run(unserved_queues)] == [("gpu", 1)]
     await make_worker(database, queues=["gpu"])
     assert await database.run(unserved_queues) == []

@@ -174,12 +174,14 @@ async def check_mode(settings: Settings, services: Services) -> Check:
 async def check_workers(database: Database) -> Check:
     """Count live workers and their lanes, and name the queues from which none of them takes jobs."""
     live = await database.run(capacity)
-    if not live.workers:
-        return Check("workers", "warn", "none is running", "start `darkroom worker`, or `darkroom up` for everything")
-    found = f"{live.workers} live, {live.lanes} lanes"
     unserved = await database.run(unserved_queues)
+    found = f"{live.workers} live, {live.lanes} lanes" if live.workers else "none is running"
     if not unserved:
         return Check("workers", "ok", found)
-    named = "; ".join(f"none takes from queue {one.queue} ({one.waiting:,} waiting)" for one in unserved)
+    named = [one for one in unserved if one.waiting or live.workers]
+    told = [f"none takes from queue {one.queue} ({one.waiting:,} waiting)" for one in named]
     advice = "; ".join(f"start `{worker_for(one.queue)}`" for one in unserved)
-    return Check("workers", "fail" if any(one.waiting for one in unserved) else "warn", f"{found}; {named}", advice)
+    if not live.workers:
+        advice += ", or `darkroom up` for everything"
+    status: Literal["warn", "fail"] = "fail" if any(one.waiting for one in unserved) else "warn"
+    return Check("workers", status, "; ".join([found, *told]), advice)
