@@ -40,7 +40,10 @@ BATCHES_LOOK_S = 5.0
 """Seconds between two looks for unfinished batches while there are none; each look is a statement."""
 
 ALL_SLOTS_S = 60.0
-"""Seconds between two looks at the slots of all users with held jobs, which nobody needs unless a row got lost."""
+"""Most seconds between two looks at the slots of all users with held jobs: a user's tier may have changed."""
+
+SLOTS_REST_FACTOR = 20
+"""The time between two such looks, as a multiple of how long one took, which grows with the number of these users."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +102,12 @@ class Scheduler:
 
     async def check_slots(self) -> None:
         """Settle the slots of users who have too many or too few jobs that can be claimed, which changed caps leave."""
-        is_due = time.monotonic() >= self._all_slots_due_s
+        began_s = time.monotonic()
+        is_due = began_s >= self._all_slots_due_s
         await watch_slots(self._runtime.database, whole=is_due)
         if is_due:
-            self._all_slots_due_s = time.monotonic() + ALL_SLOTS_S
+            ended_s = time.monotonic()
+            self._all_slots_due_s = ended_s + min(ALL_SLOTS_S, SLOTS_REST_FACTOR * (ended_s - began_s))
 
     async def forget_turns(self) -> None:
         """Delete turns that virtual time has passed, a page at a time."""

@@ -11,7 +11,11 @@ from models.queue.fair import admit, check_slots, watch_slots
 from models.queue.pauses import hold_paused
 from models.queue.rescue import adopt_jobs, rescue_lost_claims
 from models.queue.transitions import Completed, Failed, Released, Retried, record
+from pipelines.settings import Settings
 from tests.support.builders import claim_jobs, make_image, make_job, make_user, make_worker, queue_row, set_status
+from workers.process.runtime import Runtime
+from workers.process.scheduler_loops import Scheduler
+from workers.services.services import Services
 
 RUNNING = """
 SELECT q.user_id, count(*) FROM darkroom.job_queue q WHERE q.status = 'processing' GROUP BY 1
@@ -220,6 +224,56 @@ async def test_scheduler_settles_changed_caps_and_a_slot_that_got_lost(database)
     await watch_slots(database, whole=True)
 
     assert len(await claim_jobs(database, most=5)) == 2
+
+
+TIER = """UPDATE public.user_token_balances SET tier = $2::text::public."SubscriptionTier" WHERE "userId" = $1"""
+
+
+@pytest.fixture
+def scheduler(database, database_url, tmp_path):
+    services = Services(database_url, database_url, "", "", tmp_path.as_uri(), is_embedded=False)
+    return Scheduler(Runtime(Settings(), services, database, ""))
+
+
+async def test_changed_tier_of_a_user_takes_effect_within_five_seconds(database, scheduler, eventually):
+    await set_caps(database, FREE=1, BASIC=3)
+    user, _ = await make_jobs(database, 5), await make_jobs(database, 5)
+    assert len(await claim_jobs(database, most=5)) == 2
+    await scheduler.check_slots()
+    await database.fetch(TIER, user, "BASIC")
+    claimed = []
+
+    async def has_room():
+        await scheduler.check_slots()
+        claimed.extend(await claim_jobs(database, most=5))
+        return claimed
+
+    async with asyncio.timeout(5):
+        await eventually(has_room)
+
+    assert [claim.user_id for claim in claimed] == [user] * 2
+
+
+async def test_lower_tier_of_a_user_holds_jobs_that_could_be_claimed(database, scheduler):
+    await set_caps(database, FREE=1, BASIC=3)
+    user = await make_jobs(database, 5, tier="BASIC")
+    await settle(database)
+    await scheduler.check_slots()
+    await database.fetch(TIER, user, "FREE")
+
+    await scheduler.check_slots()
+
+    assert len(await claim_jobs(database, most=5)) == 1
+
+
+async def test_look_at_all_slots_writes_nothing_for_users_at_their_caps(database):
+    await set_caps(database, FREE=1)
+    await make_jobs(database, 5)
+    await settle(database)
+
+    await database.commit("check_slots", check_slots)
+
+    assert await database.fetchval("SELECT count(*) FROM darkroom.freed_slots") == 0
 
 
 async def test_claims_cost_nothing_more_behind_a_capped_users_backlog(database):

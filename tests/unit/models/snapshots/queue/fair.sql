@@ -415,8 +415,8 @@ BEGIN
 END $$;
 
 -- Have the slots of users looked at who have more jobs that run or can be claimed than the smallest cap; and, if the whole
--- is asked for, those of all users with held jobs, who may have a free slot. If the caps have changed, that is recorded
--- here.
+-- is asked for, those of users with a held job and a free slot, as after a change of their tier, which no trigger follows.
+-- If the caps have changed, that is recorded here.
 CREATE OR REPLACE FUNCTION darkroom.check_slots(whole boolean DEFAULT true) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -433,7 +433,11 @@ BEGIN
         UNION ALL
         SELECT (SELECT q.user_id FROM darkroom.job_queue q WHERE q.held_by = 'cap' AND q.user_id > h.user_id
                 ORDER BY q.user_id LIMIT 1) FROM held h WHERE h.user_id IS NOT NULL)
-    SELECT h.user_id FROM held h WHERE h.user_id IS NOT NULL
+    SELECT h.user_id FROM held h
+    CROSS JOIN (SELECT CASE WHEN whole AND caps <> '{}' THEN darkroom.tiers_of(ARRAY(
+                           SELECT u.user_id FROM held u WHERE u.user_id IS NOT NULL)) END AS by_user) tiers
+    WHERE h.user_id IS NOT NULL
+      AND coalesce((caps ->> coalesce(tiers.by_user ->> h.user_id, 'FREE'))::bigint > darkroom.slots_wanted(h.user_id), true)
     UNION
     SELECT q.user_id FROM darkroom.job_queue q
     WHERE least_cap IS NOT NULL AND (q.status = 'processing' OR q.ready AND q.status = 'pending')
