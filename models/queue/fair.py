@@ -120,9 +120,12 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = now()
 
 
 async def fair_terms(connection: Connection) -> dict[Term, Any]:
-    """Return the terms of the fair order that hold: the recorded ones, and defaults for the others."""
+    """Return the terms of the fair order that hold: the recorded ones, and else defaults; lower tiers come first."""
     recorded = await connection.fetchval(_TERMS, list(_UNRECORDED))
-    return {**_UNRECORDED, **(recorded or {})}
+    terms = {**_UNRECORDED, **(recorded or {})}
+    for key in ("user_caps", "weights"):  # PostgreSQL keeps no order of an object's keys
+        terms[key] = {tier: terms[key][tier] for tier in WEIGHTS if tier in terms[key]} | terms[key]
+    return terms
 
 
 async def record_term(connection: Connection, key: Term, value: Any) -> None:

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from config.fair_terms import WEIGHTS
 from config.logger import EventLogger
 from models.database import Database
 from models.queue.fair import fair_terms
 from models.queue.queues import all_queues, recorded_stage_queues
+from pipelines.job_types import stage_names
 from pipelines.settings import Settings, variable_name
 
 log = EventLogger(__name__)
@@ -40,4 +42,6 @@ async def warn_of_unknown_queues(database: Database, settings: Settings) -> None
 def _words(value: object) -> str:
     if not isinstance(value, Mapping):
         return f"{value:g}" if isinstance(value, float) else str(value)
-    return ",".join(f"{name}={number}" for name, number in value.items()) or "none"
+    known = [*WEIGHTS, *stage_names()]  # what is recorded has no order
+    names = sorted(value, key=lambda name: known.index(name) if name in known else len(known))
+    return ",".join(f"{name}={value[name]}" for name in names) or "none"

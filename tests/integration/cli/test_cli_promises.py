@@ -59,6 +59,10 @@ def test_caps_and_weights_are_recorded_by_commands(darkroom: Darkroom, monkeypat
         "weights": {"FREE": 3, "BASIC": 2, "STANDARD": 4, "PREMIUM": 8},
         "priority_head_start": 10,
     }
+    assert [line.split(":")[0] for line in darkroom("queue", "weights").out.splitlines()[:4]] == [
+        *("FREE", "BASIC", "STANDARD", "PREMIUM")
+    ]
+    assert darkroom("queue", "caps", "PREMIUM=9,STANDARD=4,FREE=2").out == "FREE: 2\nSTANDARD: 4\nPREMIUM: 9\n"
     assert darkroom("queue", "caps", "none").out == "no caps\n"
     for nonsense in ("FREEE=1", "FREE=0", "FREE=1000001", "FREE=99999999999999999999", ""):
         assert darkroom("queue", "caps", nonsense).code == 2
