@@ -1,16 +1,13 @@
 """Texts about the jobs that a command submits: their cost, how to leave the command, how jobs ended, and what to do."""
 
 import shlex
-import shutil
-import sys
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from workers.cli.output import count_of, note
+from workers.cli.output import count_of, note, wrapped
 from workers.cli.parameters import TierName
 from workers.cli.progress import MANY
 from workers.operations.users import Payer
@@ -134,7 +131,7 @@ def note_failures(failures: Iterable[Failed], submitted: Submitted | None = None
         by_reason.setdefault(one.reason, []).append(one)
     ordered = sorted(by_reason.items(), key=lambda item: -len(item[1]))
     for reason, ones in ordered[:MOST_ERRORS]:
-        note("\n".join(_wrapped(f"{len(ones):,} x {reason}: {_named([one.name for one in ones])}")))
+        note(wrapped(f"{len(ones):,} x {reason}: {_named([one.name for one in ones])}", first="  ", rest="    "))
         if job_id := next((one.job_id for one in ones if one.job_id), None):
             note(f"    `darkroom jobs explain {job_id}`")
     if len(ordered) > MOST_ERRORS:
@@ -150,11 +147,3 @@ def note_failures(failures: Iterable[Failed], submitted: Submitted | None = None
             note(f"try them again: `{retry}`")
         else:  # a filter would also select what the user's other programs have submitted since
             note(f"try them again: `{retry} --limit {len(ids)} --dry-run` shows which jobs; without --dry-run it pays")
-
-
-def _wrapped(text: str) -> list[str]:
-    """Return a text in lines that fit the terminal, broken between words; if stderr is no terminal, as one line."""
-    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else sys.maxsize
-    return textwrap.wrap(
-        text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
-    )

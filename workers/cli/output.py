@@ -1,7 +1,9 @@
 """Output of commands: JSON for programs, and tables that fit the terminal for people."""
 
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
@@ -108,6 +110,21 @@ def note(text: str) -> None:
     """Print a line for people to stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def wrapped(text: str, *, first: str = "", rest: str = "") -> str:
+    """Return a text for stderr in lines that fit the terminal, broken between words; without a terminal, as one line.
+
+    Args:
+        text: what is wrapped.
+        first: indentation of the first line.
+        rest: indentation of the others.
+    """
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else sys.maxsize
+    lines = textwrap.wrap(
+        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines)
 
 
 def _plain(value: object) -> object:

@@ -8,7 +8,7 @@ from pipelines.job_types import JOB_TYPES, stage_names
 from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.lazy import later
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import duration, note, print_json
+from workers.cli.output import duration, note, print_json, wrapped
 from workers.cli.parameters import Json, TierName
 from workers.cli.tables import Column, column, print_fields, print_table
 from workers.process.runtime import Runtime
@@ -93,7 +93,7 @@ def plan(
             }
         )
         for warning in planned.warnings:
-            note(f"note: {warning}")
+            note(wrapped(f"note: {warning}", rest="  "))
         return DONE
 
     return run_with_runtime(work)

@@ -1,5 +1,7 @@
 """`darkroom plan`: what a number of jobs a day needs, from measured times or given ones."""
 
+import sys
+
 import pytest
 
 from tests.support.calling import Arrange, Darkroom
@@ -49,3 +51,14 @@ def test_plan_refuses_what_names_no_stage_or_type(darkroom: Darkroom, words: tup
 
     assert ran.code == 2
     assert "stages are" in ran.err or "there are enhance" in ran.err
+
+
+def test_notes_fit_a_terminal(darkroom: Darkroom, arrange: Arrange, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrange(lambda db: db.fetch(RUNS, 20))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
+    ran = darkroom("plan", "--jobs-per-day", "86400", "--tier", "1k", "--type", "generate")
+
+    assert max(map(len, ran.err.splitlines())) <= 80
+    assert "measured times are of all tiers together, and of the providers" in " ".join(ran.err.split())
