@@ -126,8 +126,10 @@ def url_with_scheme(*schemes: str) -> Callable[[str], str]:
 
     def check(value: str) -> str:
         scheme, separator, rest = value.partition("://")
-        if scheme not in schemes or not separator or not rest:
+        if scheme not in schemes or not separator:
             raise ValueError(f"must begin with {' or '.join(f'{known}://' for known in schemes)}")
+        if not rest:
+            raise ValueError(f"ends after {scheme}://; what it leads to is missing")
         return value
 
     return check

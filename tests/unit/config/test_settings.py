@@ -104,6 +104,8 @@ def test_settings_text_becomes_the_value(name: str, text: str, field: str, value
         ({**EXTERNAL, "REDIS_URL": "http://hunter2:hunter2"}, ["REDIS_URL: must"]),
         ({**EXTERNAL, "REDIS_URL": "hunter2hunter2"}, ["REDIS_URL: must"]),
         ({**EXTERNAL, "BROKER_URL": "kafka://h"}, ["BROKER_URL", "amqp://"]),
+        ({**EXTERNAL, "BROKER_URL": "amqp://"}, ["BROKER_URL", "ends after amqp://"]),
+        ({**EXTERNAL, "REDIS_URL": "redis://"}, ["REDIS_URL", "ends after redis://"]),
         ({**EXTERNAL, "DATABASE_URL": "mysql://u:hunter2hunter2@h/d"}, ["DATABASE_URL", "postgresql://"]),
         ({**EXTERNAL, "REDIS_URL": ""}, ["DATABASE_URL is set", "REDIS_URL is not"]),
         ({**EXTERNAL, "REDIS_URL": "", "BROKER_URL": "kafka://h"}, ["BROKER_URL", "amqp://"]),
