@@ -33,7 +33,8 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+def for_people(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # --out makes its folder
     monkeypatch.setenv("LOG_FORMAT", "console")  # services say why they end as an event elsewhere
 
 
