@@ -10,7 +10,7 @@ from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
 from workers.cli.output import count_of, note, print_json
 from workers.cli.own_worker import OwnWorker
-from workers.cli.parameters import At, Json, NoWait, TierName, coming_time
+from workers.cli.parameters import At, Json, NoWait, TierName, beginning
 from workers.operations.batches import submit_album
 from workers.operations.ids import whole_id
 from workers.process.runtime import Runtime
@@ -44,7 +44,7 @@ def enhance(
     or none. Pictures whose jobs failed are taken again. Workers that run already do the jobs. If no worker runs, the
     command starts one, which ends with the command.
     """
-    run_at = None if at is None else coming_time(at)
+    run_at = None if at is None else beginning(at)
 
     async def work(runtime: Runtime) -> int:
         whole = await whole_id(runtime, "album", album_id)

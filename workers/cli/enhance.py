@@ -7,7 +7,7 @@ import typer
 
 from workers.cli.failures import CommandUsageError
 from workers.cli.lazy import later
-from workers.cli.parameters import At, Json, NoWait, Out, Payer, PipelinesTier, coming_time
+from workers.cli.parameters import At, Json, NoWait, Out, Payer, PipelinesTier, beginning
 from workers.cli.results import OUT_WITHOUT_WAIT, require_writable
 
 Request = later("workers.cli.enhancing:Request")
@@ -69,7 +69,7 @@ def enhance(
             blend=None if blend is None else Path(blend),
             out=None if out is None else Path(out),
             user=user,
-            run_at=None if at is None else coming_time(at),
+            run_at=None if at is None else beginning(at),
             is_waiting=not no_wait,
             is_json=as_json,
         )

@@ -8,7 +8,7 @@ import typer
 
 from workers.cli.failures import CommandUsageError
 from workers.cli.lazy import later
-from workers.cli.parameters import At, Json, NoWait, Out, Payer, Tier, TierName, coming_time
+from workers.cli.parameters import At, Json, NoWait, Out, Payer, Tier, TierName, beginning
 from workers.cli.results import OUT_WITHOUT_WAIT, require_writable
 
 Request = later("workers.cli.generating:Request")
@@ -76,7 +76,7 @@ def _run(
         raise CommandUsageError(OUT_WITHOUT_WAIT)
     if out is not None:
         require_writable(Path(out))
-    run_at = None if at is None else coming_time(at)
+    run_at = None if at is None else beginning(at)
     folder = None if out is None else Path(out)
     request = Request(prompt, tier.name, path, aspect, folder, user, run_at, not no_wait, as_json)
     return int(run(request))

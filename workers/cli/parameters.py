@@ -12,6 +12,9 @@ from models.job_tables.registry import JOB_TABLES
 from workers.cli.failures import CommandUsageError
 
 _SPAN = re.compile(r"(\d{1,6})\s*(s|min|m|h|d)")
+END_YEAR = 3000
+"""No job begins from this year on: the unit of such a time was mistaken."""
+
 _UNITS = {"s": "seconds", "min": "minutes", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -53,6 +56,19 @@ def coming_time(text: str) -> datetime | timedelta:
         raise CommandUsageError(f"--at {text!r} is no time; give 2026-03-01T09:00:00+01:00, or +2h") from error
     if given.tzinfo is None:
         raise CommandUsageError(f"--at {text!r} has no zone; give {text.strip()}Z for UTC, or an offset such as +01:00")
+    return given
+
+
+def beginning(text: str) -> datetime | timedelta:
+    """Read the value of a submission's --at: a time with its zone before the year 3000, or a duration from now on.
+
+    Raises:
+        CommandUsageError: it is neither.
+    """
+    given = coming_time(text)
+    until = datetime.now(UTC) + given if isinstance(given, timedelta) else given
+    if until.year >= END_YEAR:
+        raise CommandUsageError(f"--at {text!r} is no time at which a job can begin; give one before {END_YEAR}")
     return given
 
 
