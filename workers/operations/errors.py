@@ -93,10 +93,11 @@ def operation_error(error: asyncpg.PostgresError) -> OperationError | None:
     ours = _BY_SQLSTATE.get(state)
     if ours is None:
         return None
+    said = str(error.args[0])  # str(error) adds the detail, which our functions give to programs
     if state == "42501" and not is_raised(error):
-        return ours(f"{error}; ask for it with `darkroom db upgrade --grant ROLE`")
+        return ours(f"{said}; ask for it with `darkroom db upgrade --grant ROLE`")
     advice = _ADVICE.get(state)
-    return ours(f"{error}; {advice}" if advice else str(error))
+    return ours(f"{said}; {advice}" if advice else said)
 
 
 @contextmanager

@@ -68,7 +68,8 @@ def test_too_few_tokens_name_what_all_need_and_submit_nothing(darkroom: Darkroom
     ran = darkroom("album", "enhance", arrange(poor_album), "--tier", "1k", "--no-wait")
 
     assert ran.code == 1
-    assert "needed 6, available 5" in ran.err
+    assert ran.err.count("needed 6, available 5") == 1
+    assert len(ran.err.splitlines()) == 1
     assert darkroom("jobs", "list", "--json").json == []
 
 
