@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from zlib import crc32
 
+import asyncpg
 import pytest
 from PIL import Image
 
@@ -32,6 +33,7 @@ from tests.support.builders import (
     money_violations,
     new_id,
     set_stage_queues,
+    set_status,
 )
 from tests.support.forked import FORKS
 from tests.support.patience import HANGS_AFTER_S
@@ -319,6 +321,30 @@ async def test_what_dies_anywhere_is_taken_to_its_end(house, name, part, is_whol
         await check(house, scenario, subject, place)
     # chance decides how often a claim loop looks, and how jobs are grouped; every other step was died at
     assert {place for place, _ in mine if place.split()[1] not in PERIODIC} <= set(deaths)
+
+
+@pytest.mark.parametrize("place", ["before finish_batches", "after finish_batches"])
+async def test_batch_is_finished_and_notified_once_if_a_scheduler_dies_at_its_end(house, database_url, place):
+    scenario = Scenario("finish_batches", House.job_of_an_album, frozenset())
+    job_id = await scenario.prepare(house)
+    await set_status(house.database, job_id, "CANCELLED")
+    (album,) = await house.database.fetch('SELECT "albumId" AS id FROM public.album_images')
+    user = await house.database.fetchval('SELECT "userId" FROM public.image_enhancement_jobs WHERE id = $1', job_id)
+    batch = await house.database.fetchval("SELECT darkroom.submit_album($1, $2, 'TIER_1K')", user, album["id"])
+    await house.database.fetch("UPDATE public.image_enhancement_jobs SET status = 'CANCELLED' WHERE status = 'PENDING'")
+    heard: list[str] = []
+    listener = await asyncpg.connect(database_url)
+    await listener.add_listener("darkroom_jobs", lambda *notified: heard.append(json.loads(notified[-1])["id"]))
+
+    assert await house.live(scenario, "", (place, 1)) is None
+    is_finished = "SELECT finished_at IS NOT NULL FROM darkroom.batches WHERE id = $1 AND cancelled = 1"
+    assert await house.database.fetchval(is_finished, batch) == (True if place.startswith("after") else None)
+    assert await house.live(scenario, "") is not None
+
+    assert await house.database.fetchval(is_finished, batch)
+    await listener.fetchval("SELECT 1")
+    await listener.close()
+    assert heard == [str(batch)]
 
 
 def test_place_before_a_step_is_left_out_where_the_step_before_has_just_ended():

@@ -33,6 +33,7 @@ from workers.operations import jobs
 from workers.process import compose, tools, worker
 from workers.process.compose import open_runtime
 from workers.process.runtime import Runtime
+from workers.process.scheduler_loops import Scheduler
 from workers.process.wake_up import Lanes
 from workers.services.services import embedded_services
 
@@ -155,11 +156,17 @@ async def end_overdue(settings: Settings, _job_id: str) -> None:
         await end_overdue_jobs(runtime.database, 0.001)
 
 
+async def finish_batches(settings: Settings, _job_id: str) -> None:
+    """Record and notify the ends of batches, as schedulers do."""
+    async with _open(settings) as runtime:
+        await Scheduler(runtime).finish_batches()
+
+
 PATHS: dict[str, Callable[[Settings, str], Awaitable[None]]] = {
     function.__name__: function
     for function in (
         *(work, work_together, work_and_be_told_to_stop, work_and_keep_an_answer),
-        *(submit, cancel, end_overdue),
+        *(submit, cancel, end_overdue, finish_batches),
     )
 }
 
