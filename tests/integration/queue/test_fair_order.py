@@ -12,7 +12,7 @@ from models.queue.claims import claim
 from models.queue.fair import FIRST_TURN, forget_turns
 from models.queue.pauses import let_go_on
 from models.queue.transitions import Retried, Snoozed, record
-from tests.support.builders import claim_jobs, make_image, make_user, make_worker, new_id
+from tests.support.builders import claim_jobs, make_image, make_user, make_worker, new_id, set_stage_queues
 
 TOKEN = 1_000_000
 INSERT = """
@@ -84,11 +84,11 @@ class Drain:
         self.claimed = []
         self._worker = None
 
-    async def take(self, jobs, *, at_once=1):
+    async def take(self, jobs, *, at_once=1, queue="default"):
         self._worker = self._worker or await make_worker(self.database, lease_s=3_600)
         taken = []
         while len(taken) < jobs:
-            claims = await claim_jobs(self.database, self._worker, most=min(at_once, jobs - len(taken)))
+            claims = await claim_jobs(self.database, self._worker, most=min(at_once, jobs - len(taken)), queue=queue)
             if not claims:
                 break
             taken += claims
@@ -131,6 +131,46 @@ class Oracle:
 
     def head_given(self):
         return self.now - 60 * TOKEN
+
+
+RESET = """
+SELECT setval(c.oid::regclass, s.seqstart, false) FROM pg_class c JOIN pg_sequence s ON s.seqrelid = c.oid
+WHERE c.relnamespace = 'darkroom'::regnamespace AND c.relname ~ '^(virtual_time|head_start)_seq'
+"""
+SETTLE = "SELECT darkroom.settle_virtual_time()"
+
+
+@pytest.mark.parametrize("left", ["claimable", "held", "turns"])
+@pytest.mark.parametrize("queue", ["default", "cpu"])
+async def test_newcomers_take_turns_after_a_restore_without_sequences(database, drain, left, queue):
+    if queue != "default":
+        await set_stage_queues(database, ANALYZING=queue)
+    earlier, newcomer = await new_user(database), await new_user(database)
+    ahead = await new_user(database, has_priority=True)
+    place = f"SELECT position FROM darkroom.job_queue WHERE queue = '{queue}' ORDER BY position DESC LIMIT 1"
+    await submit(database, [earlier] * 200, "TIER_4K")
+    await drain.take(150, at_once=10, queue=queue)
+    before = await database.fetchval("SELECT darkroom.virtual_time($1)", queue)
+    match left:
+        case "held":
+            await database.fetch("UPDATE darkroom.job_queue SET ready = false, held_by = 'cap'")
+        case "turns":
+            await database.fetch("DELETE FROM public.image_enhancement_jobs")
+    await database.fetch(RESET)
+
+    await database.fetch(SETTLE)
+
+    now = await database.fetchval("SELECT darkroom.virtual_time($1)", queue)
+    assert now >= before
+    assert await database.fetchval("SELECT darkroom.head_starts_given($1)", queue) == now - 60 * TOKEN
+    await submit(database, [newcomer], "TIER_4K")
+    assert await database.fetchval(place) >= before
+    if left == "claimable":
+        await submit(database, [newcomer] * 20 + [ahead], "TIER_4K")
+        assert await drain.take(1, queue=queue) == [ahead.id]
+        assert Counter(await drain.take(20, queue=queue))[earlier.id] in {9, 10, 11}
+    await database.fetch(SETTLE)
+    assert await database.fetchval("SELECT darkroom.virtual_time($1)", queue) >= now
 
 
 @pytest.mark.parametrize("seed", range(4))
