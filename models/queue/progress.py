@@ -13,7 +13,8 @@ SELECT j.id, j.type, j.status::text, coalesce(j."currentStage", q.stage) AS stag
            j."processingCompletedAt",
            CASE WHEN j.status IN ('PENDING', 'PROCESSING') THEN darkroom.utc_now() ELSE j."updatedAt" END
        ) - j."createdAt"))::double precision AS elapsed_s,
-       coalesce(j."errorMessage", q.last_error) AS error
+       coalesce(j."errorMessage", q.last_error) AS error,
+       coalesce(q.status = 'retrying' AND q.run_at > now(), false) AS is_scheduled
 FROM darkroom.jobs_of($1::text[]) j LEFT JOIN darkroom.job_queue q ON q.job_id = j.id AND q.job_type = j.type
 """
 
@@ -22,7 +23,8 @@ FROM darkroom.jobs_of($1::text[]) j LEFT JOIN darkroom.job_queue q ON q.job_id =
 class JobProgress:
     """A job's progress.
 
-    `status` is None when the job's row is deleted; `elapsed_s` is counted from its creation to its end, or to now.
+    `status` is None when the job's row is deleted; `elapsed_s` is counted from its creation to its end, or to now;
+    `is_scheduled` says whether the job waits for the time before which its producer doesn't want it to begin.
     """
 
     job_id: str
@@ -33,6 +35,7 @@ class JobProgress:
     is_waiting_for_retry: bool = False
     elapsed_s: float = 0.0
     error: str | None = None
+    is_scheduled: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -55,9 +58,10 @@ async def job_progress(connection: Connection, job_ids: Sequence[str]) -> list[J
             status=row["status"],
             stage=None if row["status"] in TERMINAL else row["stage"],
             attempts=row["attempts"] or 0,
-            is_waiting_for_retry=row["queue_status"] == "retrying",
+            is_waiting_for_retry=row["queue_status"] == "retrying" and not row["is_scheduled"],
             elapsed_s=row["elapsed_s"],
             error=row["error"],
+            is_scheduled=row["is_scheduled"],
         )
         if (row := found.get(job_id))
         else JobProgress(job_id)

@@ -9,10 +9,8 @@ from typing import Final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from models.queue.outlook import Outlook
 from models.queue.progress import JobProgress
 from workers.cli.outlooks import short_words
 from workers.cli.output import cell, count_of, duration
@@ -34,9 +32,16 @@ A line is also printed whenever another tenth of the jobs is over.
 
 TENTHS: Final = 10
 GAP: Final = 2
+INDENT: Final = 4
 LABEL_CHARS: Final = 28
-LEAST_COLUMN: Final = 10
-"""Smallest width of a column, in characters, if its widest cell is in a row that isn't shown."""
+LEAST_LABEL: Final = 10
+"""Widths, in characters, to which a job's name is cut where the terminal has no room for it."""
+
+LEAST_BESIDE: Final = 4
+"""How many columns always stand beside each other: all up to the time."""
+
+TIME: Final = 3
+"""The place of the time, which is aligned to the right."""
 
 MOST_REASONS: Final = 3
 """How many different reasons to wait are shown."""
@@ -118,7 +123,7 @@ class _View:
 
     def _say_if_changed(self, one: JobProgress) -> None:
         wait = self._look.waits.get(one.job_id)
-        now = (one.status, one.stage, one.is_waiting_for_retry, wait and wait.kind)
+        now = (one.status, one.stage, one.is_waiting_for_retry, one.is_scheduled, wait and wait.kind)
         if self._said.get(one.job_id) == now:
             return
         self._said[one.job_id] = now
@@ -130,39 +135,56 @@ class _View:
 
     def render(self) -> RenderableType:
         lines = [Text(line, style="dim") for line in (self._summary(), *self._reasons()) if line]
-        return Group(*lines) if len(self._look.jobs) > MANY else Group(self._table(), *lines)
+        return Group(*lines) if len(self._look.jobs) > MANY else Group(*self._table(), *lines)
 
-    def _table(self) -> Table:
-        since_s = time.monotonic() - self._looked_s
-        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-        for title in (self._label_title, "job", "status", "stage"):
-            table.add_column(title, no_wrap=True, overflow="fold")
-        table.add_column("time", justify="right", no_wrap=True)
-        for one in self._look.jobs:
-            elapsed_s = one.elapsed_s + (0 if one.is_over else since_s)
-            words = _stage(one) if (outlook := self._look.outlooks.get(one.job_id)) is None else _left(one, outlook)
-            parts = (Text(one.job_id), cell(one.status or "DELETED"), Text(words), Text(duration(elapsed_s)))
-            table.add_row(self._label(one.job_id, parts), *parts)
-        return table
+    def _table(self) -> list[Text]:
+        """Return a line for each job, and below it what the terminal has no room for beside the rest."""
+        rows = [self._cells(one) for one in self._look.jobs]
+        titles = [Text(one, style="bold") for one in (self._label_title, "job", "status", "time", "stage", "estimate")]
+        widths = [max(one.cell_len for one in parts) for parts in zip(titles, *rows, strict=True)]
+        beside = len(titles)
+        while beside > LEAST_BESIDE and self._screen.width < LEAST_LABEL + sum(widths[1:beside]) + GAP * (beside - 1):
+            beside -= 1
+        room = self._screen.width - sum(widths[1:beside]) - GAP * (beside - 1)
+        widths[0] = min(widths[0], LABEL_CHARS, max(LEAST_LABEL, room))
+        lines = []
+        for row in (titles, *rows):
+            row[0].truncate(widths[0], overflow="ellipsis")
+            row[TIME].align("right", widths[TIME])
+            padded = [Text.assemble(one, " " * (width - one.cell_len)) for one, width in zip(row, widths, strict=True)]
+            line = Text(" " * GAP, no_wrap=True, overflow="crop").join(padded[:beside])
+            line.rstrip()
+            lines.append(line)
+            below = [part for part in row[beside:] if part.plain and row is not titles]
+            if below:
+                lines.append(Text.assemble(" " * INDENT, Text(", ").join(below), style="dim"))
+        return lines
 
-    def _label(self, job_id: str, parts: Sequence[Text]) -> Text:
-        """Return a job's name, cut if the terminal has no room for it beside the rest of its row."""
-        label = Text(self._labels[job_id])
-        room = self._screen.width - sum(max(part.cell_len, LEAST_COLUMN) + GAP for part in parts)
-        label.truncate(max(LEAST_COLUMN, min(LABEL_CHARS, room)), overflow="ellipsis")
-        return label
+    def _cells(self, one: JobProgress) -> list[Text]:
+        """Return the texts of a job's row: name, id, status, time, stage, and its place and estimate."""
+        elapsed_s = one.elapsed_s + (0 if one.is_over else time.monotonic() - self._looked_s)
+        outlook = self._look.outlooks.get(one.job_id)
+        # what was last read of its place is true as long as its status is the same
+        estimate = short_words(outlook) if outlook is not None and one.status == outlook.status else ""
+        texts = (Text(duration(elapsed_s)), Text(_stage(one)), Text(estimate))
+        return [Text(self._labels[one.job_id]), Text(one.job_id), cell(one.status or "DELETED"), *texts]
 
     def _summary(self) -> str:
-        """Return the state of all jobs: `40% of 300: 118 done, 2 failed, 16 running, 164 waiting; about 3 min left`."""
-        jobs = self._look.jobs
+        """Return the state of all jobs: `40% of 300 jobs: 118 done, 2 failed, 180 waiting; about 3 min left`.
+
+        Scheduled jobs are counted by themselves, because nobody waits for them yet.
+        """
+        jobs = [one for one in self._look.jobs if not one.is_scheduled]
+        scheduled = count_of(len(self._look.jobs) - len(jobs), "scheduled job")
         if not jobs:
-            return ""
+            return scheduled if self._look.jobs else ""
         over = sum(one.is_over for one in jobs)
         counts = Counter(_group(one) for one in jobs)
         counted = ", ".join(f"{counts[name]:,} {name}" for name in _GROUPS if counts[name])
         left_s = self._left_s(over, len(jobs))
         left = "" if left_s is None else f"; about {duration(round(left_s))} left"
-        return f"{100 * over // len(jobs)}% of {count_of(len(jobs), 'job')}: {counted}{left}"
+        others = f"; and {scheduled}" if len(jobs) < len(self._look.jobs) else ""
+        return f"{100 * over // len(jobs)}% of {count_of(len(jobs), 'job')}: {counted}{left}{others}"
 
     def _left_s(self, over: int, count: int) -> float | None:
         """Return the seconds until all are over, at the rate since the first look; None if none has ended since it."""
@@ -203,16 +225,12 @@ def _group(one: JobProgress) -> str:
             return "failed"
 
 
-def _left(one: JobProgress, outlook: Outlook) -> str:
-    """Return a job's stage, and the place and estimate that were last read, as far as they are still true."""
-    words = short_words(outlook) if one.status == outlook.status else ""
-    return ", ".join(part for part in (_stage(one), words) if part)
-
-
 def _stage(one: JobProgress) -> str:
-    """Return the stage that a job runs, or that it waits to run again; empty if it has none."""
+    """Return the stage that a job runs, or that it waits to run again, or what it waits for; empty if it has none."""
     if one.is_over:
         return ""
+    if one.is_scheduled:
+        return "scheduled"
     if one.is_waiting_for_retry:
         return f"{one.stage or ''} (attempt {one.attempts + 1} waits)".strip()
     return (one.stage or "") if one.status == "PROCESSING" or one.attempts else ""
