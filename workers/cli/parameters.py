@@ -52,11 +52,13 @@ def coming_time(text: str) -> datetime | timedelta:
         if not sign and (from_now := span(rest)) is not None:
             return from_now
         given = datetime.fromisoformat(text.strip())
-    except ValueError as error:
+        if given.tzinfo is not None:
+            return given.astimezone(UTC)
+    except (ValueError, OverflowError) as error:  # no time, or one outside of the calendar
         raise CommandUsageError(f"--at {text!r} is no time; give 2026-03-01T09:00:00+01:00, or +2h") from error
-    if given.tzinfo is None:
-        raise CommandUsageError(f"--at {text!r} has no zone; give {text.strip()}Z for UTC, or an offset such as +01:00")
-    return given
+    raise CommandUsageError(
+        f"--at {text!r} has no zone; give {given.isoformat()}Z for UTC, or an offset such as +01:00"
+    )
 
 
 def beginning(text: str) -> datetime | timedelta:

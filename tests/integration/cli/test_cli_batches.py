@@ -73,7 +73,7 @@ def test_too_few_tokens_name_what_all_need_and_submit_nothing(darkroom: Darkroom
     assert darkroom("jobs", "list", "--json").json == []
 
 
-@pytest.mark.parametrize("at", ["3000-01-01T00:00:00Z", "9999-12-31T23:00:00-14:00", "+999999d"])
+@pytest.mark.parametrize("at", ["3000-01-01T00:00:00Z", "9999-12-31T23:00:00Z", "+999999d"])
 def test_time_at_which_no_job_can_begin_is_a_usage_error(darkroom: Darkroom, album: str, at: str) -> None:
     for words in (("album", "enhance", album), ("generate", "a cat"), ("enhance", "none.jpg")):
         ran = darkroom(*words, "--no-wait", "--at", at)

@@ -138,7 +138,10 @@ def test_job_that_does_not_wait_is_left_alone_in_words(
     [
         ("tomorrow", 2, "'tomorrow' is no time"),
         ("+2 weeks", 2, "'+2 weeks' is no time"),
-        ("2030-03-01T09:00:00", 2, "has no zone"),
+        ("2030-03-01T09:00:00", 2, "has no zone; give 2030-03-01T09:00:00Z for UTC"),
+        ("2030-03-01", 2, "has no zone; give 2030-03-01T00:00:00Z for UTC"),
+        ("0001-01-01T00:00:00+14:00", 2, "is no time"),
+        ("9999-12-31T23:00:00-14:00", 2, "is no time"),
         ("2020-03-01T09:00:00Z", 1, "2020-03-01 09:00:00 UTC is past"),
         ("+25h", 1, "DARKROOM_MAX_WAIT_S"),
         ("+999999d", 1, "DARKROOM_MAX_WAIT_S"),
