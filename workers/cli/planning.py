@@ -15,6 +15,9 @@ from workers.process.runtime import Runtime
 
 plan_capacity: Final = later("workers.operations.planning:plan_capacity")
 
+MOST_S: Final = 86_400
+"""The longest time, in seconds, that a stage takes or a job waits: a load is that of a day."""
+
 Stages = Annotated[
     list[str] | None,
     typer.Option(
@@ -26,20 +29,25 @@ Stages = Annotated[
 
 
 def plan(
-    jobs_per_day: Annotated[float, typer.Option("--jobs-per-day", metavar="N", min=1, help="Jobs that come on a day.")],
+    jobs_per_day: Annotated[
+        float, typer.Option("--jobs-per-day", metavar="N", min=1, max=1e9, help="Jobs that come on a day.")
+    ],
     tier: Annotated[TierName, typer.Option("--tier", case_sensitive=False, help="The tier of the jobs.")],
     job_type: Annotated[
         str, typer.Option("--type", metavar="TYPE", help="The type of the jobs: enhance, blend, generate or modify.")
     ] = "enhance",
     peak: Annotated[
-        float, typer.Option("--peak", metavar="X", min=1, help="How many times more jobs come when most do.")
+        float, typer.Option("--peak", metavar="X", min=1, max=1_000, help="How many times more jobs come when most do.")
     ] = 3.0,
     wait: Annotated[
         float,
-        typer.Option("--wait", metavar="SECONDS", min=0, help="How long 95 of 100 jobs may wait for a lane then."),
+        typer.Option(
+            "--wait", metavar="SECONDS", min=0, max=MOST_S, help="How long 95 of 100 jobs may wait for a lane then."
+        ),
     ] = 30.0,
     lanes: Annotated[
-        int | None, typer.Option("--lanes", metavar="N", min=1, help="Lanes of a process; DARKROOM_LANES by default.")
+        int | None,
+        typer.Option("--lanes", metavar="N", min=1, max=10_000, help="Lanes of a process; DARKROOM_LANES by default."),
     ] = None,
     stage: Stages = None,
     *,
@@ -110,7 +118,9 @@ def _seconds(text: str) -> tuple[str, float]:
         seconds = float(value)
     except ValueError:
         seconds = -1.0
-    if name.upper() not in stage_names() or not 0 <= seconds < float("inf"):
+    if name.upper() not in stage_names() or not 0 <= seconds <= MOST_S:
         known = ", ".join(stage_names())
-        raise CommandUsageError(f"--stage {text!r} isn't NAME=SECONDS with a stage's name; stages are {known}")
+        raise CommandUsageError(
+            f"--stage {text!r} isn't NAME=SECONDS with a stage's name and up to {MOST_S:,} s; stages are {known}"
+        )
     return name.upper(), seconds

@@ -62,3 +62,19 @@ def test_notes_fit_a_terminal(darkroom: Darkroom, arrange: Arrange, monkeypatch:
 
     assert max(map(len, ran.err.splitlines())) <= 80
     assert "measured times are of all tiers together, and of the providers" in " ".join(ran.err.split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("--jobs-per-day", "inf"), ("--jobs-per-day", "1e308"), ("--peak", "1e9"), ("--wait", "1e9")),
+        *(("--lanes", "99999999999999999999"), ("--stage", "GENERATING=1e308"), ("--stage", "GENERATING=nan")),
+    ],
+)
+def test_plan_refuses_numbers_that_nobody_means(darkroom: Darkroom, words: tuple[str, str]) -> None:
+    times = ("--stage", "ANALYZING=1", "--stage", "CROPPING=1", "--stage", "PROMPTING=1", "--stage", "GENERATING=1")
+
+    ran = darkroom("plan", "--jobs-per-day", "100", "--tier", "1k", *times, *words)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert words[0] in ran.err
