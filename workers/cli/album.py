@@ -55,6 +55,8 @@ def enhance(
             )
             tokens = runtime.settings.prices[str(batch.tier)] * batch.total
             note(f"batch {batch.id}: {count_of(batch.total, 'picture')} submitted for {count_of(tokens, 'token')}")
+            if not batch.total:
+                note(f"the album has no picture that isn't done or under way at tier {TierName[str(batch.tier)].value}")
             if no_wait or not batch.total:
                 if as_json:
                     print_json(batch)

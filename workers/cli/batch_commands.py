@@ -115,6 +115,8 @@ def retry(batch_id: BatchId, reason: Reason = None, *, as_json: Json = False) ->
         old = await find_batch(runtime, batch_id)
         batch = await retry_batch(runtime, old.id, actor=os_user(), reason=reason)
         note(f"batch {old.id}: {count_of(batch.total, 'job')} submitted again as batch {batch.id}")
+        if not batch.total:
+            note("none of its jobs has ended without success whose picture isn't done or under way again")
         report(batch, is_json=as_json)
         return DONE
 

@@ -35,6 +35,9 @@ def test_album_is_submitted_by_the_beginning_of_its_id_and_the_second_call_adds_
     assert (first["total"], first["waiting"], first["tier"], first["album_id"]) == (3, 3, "TIER_1K", album)
     assert (second["total"], second["finished_at"] is not None) == (0, True)
     assert arrange(lambda db: balance_of(db, user)) == 94
+    third = darkroom("album", "enhance", album, "--tier", "1k", "--no-wait").err
+    assert "0 pictures submitted for 0 tokens" in third
+    assert "the album has no picture that isn't done or under way at tier 1k" in third
     assert "3 pictures submitted for 6 tokens" not in darkroom("album", "enhance", album, "--no-wait").err
 
 
