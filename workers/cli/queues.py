@@ -192,7 +192,7 @@ def _parsed(key: Term, text: str) -> Any:
         CommandUsageError: it can't be read.
     """
     if not text.strip():
-        raise CommandUsageError(f"{variable_name(key)} is empty")
+        raise CommandUsageError("what is given is empty; leave it out to see what holds")
     try:
         return read_settings(ProcessSettings, {variable_name(key): text}).fair_terms()[key]
     except SettingsError as error:
