@@ -139,6 +139,8 @@ class _View:
 
     def _table(self) -> list[Text]:
         """Return a line for each job, and below it what the terminal has no room for beside the rest."""
+        if not self._look.jobs:  # nobody has looked yet
+            return []
         rows = [self._cells(one) for one in self._look.jobs]
         titles = [Text(one, style="bold") for one in (self._label_title, "job", "status", "time", "stage", "estimate")]
         widths = [max(one.cell_len for one in parts) for parts in zip(titles, *rows, strict=True)]

@@ -77,3 +77,7 @@ def test_scheduled_jobs_are_not_in_the_total(jobs: tuple[Any, ...], words: str) 
 
     assert lines[-1] == words
     assert any("later" in line and "scheduled" in line for line in lines)
+
+
+def test_nothing_is_shown_before_the_first_look() -> None:
+    assert shown(80, ()) == []
