@@ -41,7 +41,8 @@ EMPTY = """
 SET session_replication_role = replica;
 {deletions};
 SET session_replication_role = origin;
-DELETE FROM darkroom.settings WHERE key IN ('pauses', 'buying', 'user_caps', 'weights', 'priority_head_start');
+DELETE FROM darkroom.settings
+WHERE key IN ('pauses', 'buying', 'user_caps', 'weights', 'priority_head_start', 'stage_queues');
 UPDATE darkroom.settings SET value = '"managed"' WHERE key = 'mode';
 DELETE FROM darkroom.settings WHERE key IN ('regeneration', 'take_over', 'is_adopted');
 """
