@@ -161,10 +161,10 @@ BEGIN
 END $$;
 
 --: end
--- Charge the jobs of one statement: all of them or none. All jobs are charged by one set of statements, because ten
--- thousand may arrive at once. A session keeps the plans of these statements by the settings of darkroom.enter, which
--- calls this: see KEPT_PLANS in models/schema/terms.py.
-CREATE OR REPLACE FUNCTION darkroom.charge(jobs darkroom.entering[], prices jsonb) RETURNS void
+-- Charge the jobs of one statement, all of them or none; return how many had a price. All jobs are charged by one set
+-- of statements, because ten thousand may arrive at once. A session keeps the plans of these statements by the settings
+-- of darkroom.enter, which calls this: see KEPT_PLANS in models/schema/terms.py.
+CREATE OR REPLACE FUNCTION darkroom.charge(jobs darkroom.entering[], prices jsonb) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -196,7 +196,7 @@ BEGIN
                   HINT = format('a job of tier %s costs %s tokens', wrong.tier, wrong.price);
     END IF;
     IF users IS NULL THEN
-        RETURN; -- all jobs are free
+        RETURN 0; -- all jobs are free
     END IF;
     missing := coalesce(
         darkroom.missing_column('public.user_token_balances'::regclass, 'id, "userId", balance, "updatedAt"'),
@@ -231,6 +231,7 @@ BEGIN
         PERFORM darkroom.require_booked('charges in the ledger', charged, entered),
                 darkroom.require_booked('balances', cardinality(users), kept);
     END IF;
+    RETURN charged;
 END $$;
 
 --: each job table with a balance of its own

@@ -85,6 +85,15 @@ BEGIN
     RETURN CASE WHEN run_at > now() THEN run_at END;
 END $$;
 
+-- Return whether an idle worker has asked for a notification of the next job that enters a queue.
+CREATE OR REPLACE FUNCTION darkroom.is_wake_up_asked(of_queue text) RETURNS boolean LANGUAGE sql VOLATILE
+RETURN coalesce(
+    pg_sequence_last_value(CASE of_queue WHEN {{default queue}} THEN 'darkroom.wake_ups_asked_seq'::regclass
+                                         ELSE darkroom.sequence_of(of_queue, 'wake_ups_asked_seq') END)
+    > coalesce(pg_sequence_last_value(CASE of_queue WHEN {{default queue}} THEN 'darkroom.wake_ups_sent_seq'::regclass
+                                                    ELSE darkroom.sequence_of(of_queue, 'wake_ups_sent_seq') END), 0),
+    false);
+
 -- Queue jobs, and wake an idle worker. `terms` are the settings of the fair order and the operators' present pauses
 -- (pauses.sql). This writes no row that other producers write too, and above READ COMMITTED reads none: one shared row
 -- would make their transactions fail. So there, where others' jobs since the snapshot can't be seen either, a claimer
@@ -106,9 +115,6 @@ DECLARE
     begins_at timestamptz := CASE WHEN said IS NOT NULL OR coalesce(current_setting('darkroom.run_at', true), '') <> ''
                                   THEN darkroom.begins_at(said) END;
     of_batch uuid := (said ->> 'batch_id')::uuid;
-    job darkroom.entering;
-    tagged record;
-    pause text;
     ids text[];
     later text[] := '{}';  -- jobs that wait for a time, or for their producer, by a column of their own
     entered integer;
@@ -133,10 +139,7 @@ BEGIN
         later := later || ARRAY(SELECT {{id r}} FROM {{table}} r
                                 WHERE r.{{id column}} = ANY ({{ids from ids}}) AND {{waits until r}} > now());
         --: end
-        IF cardinality(later) = 0 AND cardinality(jobs) = 1 THEN
-            job := jobs[1];
-            tagged := darkroom.tag_job(of_queue, job, terms);
-        ELSIF cardinality(later) = 0 THEN
+        IF cardinality(later) = 0 THEN
             SELECT t.tags, t.units INTO tags, units FROM darkroom.tag_jobs(of_queue, jobs, terms) t;
         ELSIF cardinality(later) < cardinality(jobs) THEN
             -- the jobs that are due at once get their tags; the place of any other has none
@@ -151,31 +154,20 @@ BEGIN
                 FROM unnest(jobs) WITH ORDINALITY e WHERE e.job_id <> ALL (later) ORDER BY e.ordinality), terms) t;
         END IF;
     END IF;
-    IF job.job_id IS NOT NULL THEN  -- one job, without a query over sets
-        pause := CASE WHEN tagged.tag IS NOT NULL THEN darkroom.pause_of(job.job_type, job.tier, pauses) END;
-        INSERT INTO darkroom.job_queue
-            (job_type, job_id, user_id, tier, queue, stage, position, units, max_attempts, created_at, ready, paused_by,
-             held_by, batch_id)
-        VALUES (job.job_type, job.job_id, job.user_id, job.tier, of_queue, job.stage, coalesce(tagged.tag, now_at),
-                CASE WHEN tagged.tag IS NULL THEN darkroom.fair_cost(job.tier, job.cost) * 1000000 ELSE tagged.unit END,
-                job.max_attempts, job.created_at, pause IS NULL AND tagged.tag IS NOT NULL AND NOT needs_slot, pause,
-                CASE WHEN tagged.tag IS NULL THEN 'tag' WHEN pause IS NULL AND needs_slot THEN 'cap' END, of_batch)
-        ON CONFLICT (job_type, job_id) DO NOTHING;
-    ELSE
-        INSERT INTO darkroom.job_queue
-            (job_type, job_id, user_id, tier, queue, stage, position, units, max_attempts, created_at, ready, paused_by,
-             held_by, status, scheduled_at, run_at, batch_id)
-        SELECT j.job_type, j.job_id, j.user_id, j.tier, of_queue, j.stage, coalesce(j.tag, now_at),
-               CASE WHEN j.tag IS NULL THEN darkroom.fair_cost(j.tier, j.cost) * 1000000 ELSE j.units END,
-               j.max_attempts, j.created_at, p.pause IS NULL AND j.tag IS NOT NULL AND NOT needs_slot, p.pause,
-               CASE WHEN j.tag IS NULL THEN 'tag' WHEN p.pause IS NULL AND needs_slot THEN 'cap' END,
-               CASE WHEN begins_at IS NULL THEN 'pending' ELSE 'retrying' END, coalesce(begins_at, now()), begins_at, of_batch
-        FROM unnest(jobs, tags, units)
-            j (job_type, job_id, user_id, tier, cost, stage, max_attempts, created_at, tag, units)
-        CROSS JOIN LATERAL ( -- a paused job without a tag gets one nevertheless, and its pause with it
-            SELECT CASE WHEN j.tag IS NOT NULL THEN darkroom.pause_of(j.job_type, j.tier, pauses) END AS pause) p
-        ON CONFLICT (job_type, job_id) DO NOTHING;
-    END IF;
+    INSERT INTO darkroom.job_queue
+        (job_type, job_id, user_id, tier, queue, stage, position, units, max_attempts, created_at, ready, paused_by,
+         held_by, status, scheduled_at, run_at, batch_id)
+    SELECT j.job_type, j.job_id, j.user_id, j.tier, of_queue, j.stage, coalesce(j.tag, now_at),
+           CASE WHEN j.tag IS NULL THEN darkroom.fair_cost(j.tier, j.cost) * 1000000 ELSE j.units END,
+           j.max_attempts, j.created_at, p.pause IS NULL AND j.tag IS NOT NULL AND NOT needs_slot, p.pause,
+           CASE WHEN j.tag IS NULL THEN 'tag' WHEN p.pause IS NULL AND needs_slot THEN 'cap' END,
+           CASE WHEN begins_at IS NULL THEN 'pending' ELSE 'retrying' END, coalesce(begins_at, now()), begins_at,
+           of_batch
+    FROM unnest(jobs, tags, units)
+        j (job_type, job_id, user_id, tier, cost, stage, max_attempts, created_at, tag, units)
+    CROSS JOIN LATERAL ( -- a paused job without a tag gets one nevertheless, and its pause with it
+        SELECT CASE WHEN j.tag IS NOT NULL THEN darkroom.pause_of(j.job_type, j.tier, pauses) END AS pause) p
+    ON CONFLICT (job_type, job_id) DO NOTHING;
     GET DIAGNOSTICS entered = ROW_COUNT;
     IF needs_slot AND begins_at IS NULL THEN
         INSERT INTO darkroom.freed_slots (user_id) SELECT DISTINCT j.user_id FROM unnest(jobs) j;
@@ -183,7 +175,9 @@ BEGIN
     --: each job table whose jobs may wait
     PERFORM darkroom.put_off_{{rows}}(ARRAY(SELECT j.job_id FROM unnest(jobs) j WHERE j.job_type IN ({{types}})));
     --: end
-    PERFORM darkroom.send_wake_up(of_queue);
+    IF darkroom.is_wake_up_asked(of_queue) THEN
+        PERFORM darkroom.send_wake_up(of_queue);
+    END IF;
     RETURN entered;
 END $$;
 
@@ -194,6 +188,67 @@ LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RAISE EXCEPTION '% has % bytes; the limit is 200', column_name, octet_length(id) USING ERRCODE = '22001';
+END $$;
+
+-- Queue one job by one statement, as enqueue does by queries over sets; return 0 if the job isn't queued, and enqueue has
+-- to: if its user has priority, or another transaction holds the user's turn. PL/pgSQL prepares each expression anew in
+-- each transaction, which takes longer than most of these take, so there are few. Only enter calls this, whose search path
+-- and kept plans hold here.
+CREATE OR REPLACE FUNCTION darkroom.enqueue_one(job darkroom.entering, terms jsonb) RETURNS integer
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    of_queue text := darkroom.queue_of(job.stage, terms -> 'stage_queues');
+    now_at bigint := darkroom.virtual_time(of_queue);
+    needs_slot boolean := coalesce(terms -> 'user_caps', '{}') <> '{}';
+    pause text;
+BEGIN
+    IF NOT darkroom.may_read_subscriptions() THEN
+        RETURN 0;
+    END IF;
+    -- what has_subscriptions and tiers_of ask: a constant until one of the tables is altered
+    IF coalesce(
+        darkroom.missing_column('public.user_token_balances'::regclass, '"userId", tier'),
+        darkroom.missing_column('public.subscriptions'::regclass, '"userId" = ''''::text, "stripePriceId", status'),
+        darkroom.missing_column('public.subscription_plans'::regclass, '"stripePriceId", bool_or(priority) OVER ()'))
+            IS NOT NULL THEN
+        RETURN 0;
+    END IF;
+    IF terms ? 'pauses' THEN
+        pause := darkroom.pause_of(job.job_type, job.tier, terms -> 'pauses');
+    END IF;
+    FOR attempt IN 1..2 LOOP
+        WITH paying AS MATERIALIZED (
+            SELECT darkroom.fair_units(job.tier, job.cost, terms -> 'weights', (
+                       SELECT b.tier::text FROM public.user_token_balances b WHERE b."userId" = job.user_id)) AS units
+            WHERE NOT EXISTS (SELECT FROM public.subscriptions s
+                              WHERE s."userId" = job.user_id AND s.status::text IN ('ACTIVE', 'TRIALING')
+                                AND (SELECT bool_or(p.priority) FROM public.subscription_plans p
+                                     WHERE p."stripePriceId" = s."stripePriceId"))),
+        moved AS (
+            UPDATE darkroom.turns t SET finish = greatest(t.finish, now_at) + p.units FROM paying p
+            WHERE t.ctid = (SELECT l.ctid FROM darkroom.turns l WHERE l.queue = of_queue AND l.user_id = job.user_id
+                            FOR NO KEY UPDATE SKIP LOCKED)
+            RETURNING t.finish - p.units AS tag, p.units)
+        INSERT INTO darkroom.job_queue
+            (job_type, job_id, user_id, tier, queue, stage, position, units, max_attempts, created_at, ready, paused_by,
+             held_by)
+        SELECT job.job_type, job.job_id, job.user_id, job.tier, of_queue, job.stage, m.tag, m.units, job.max_attempts,
+               job.created_at, pause IS NULL AND NOT needs_slot, pause,
+               CASE WHEN pause IS NULL AND needs_slot THEN 'cap' END
+        FROM moved m
+        ON CONFLICT (job_type, job_id) DO NOTHING;
+        EXIT WHEN FOUND;
+        IF attempt = 2 OR NOT darkroom.make_turn(of_queue, job.user_id) THEN
+            RETURN 0;
+        END IF;
+    END LOOP;
+    IF needs_slot THEN
+        INSERT INTO darkroom.freed_slots (user_id) VALUES (job.user_id);
+    END IF;
+    IF darkroom.is_wake_up_asked(of_queue) THEN
+        PERFORM darkroom.send_wake_up(of_queue);
+    END IF;
+    RETURN 1;
 END $$;
 
 -- Queue the jobs of one statement, and charge them if Darkroom manages the money: all of them or none. Return how many
@@ -209,15 +264,31 @@ DECLARE
     mode text := coalesce(settings ->> 'mode', 'managed');
     prices jsonb := coalesce(settings -> 'prices', {{prices}});
     negative record;
+    charged bigint;
+    queued integer;
 BEGIN
-    PERFORM darkroom.require_jobs_shown();
+    -- assignments instead of PERFORM, which starts a query
+    IF darkroom.may_hide_jobs() THEN
+        PERFORM darkroom.require_jobs_shown();
+    END IF;
     IF mode = 'managed' THEN
-        PERFORM darkroom.charge(jobs, prices);
+        charged := darkroom.charge(jobs, prices);
     ELSIF mode = 'producer' THEN
         SELECT j.job_id, j.cost INTO negative FROM unnest(jobs) j WHERE j.cost < 0 LIMIT 1;
         IF FOUND THEN -- a refund of a negative price would take tokens
             RAISE EXCEPTION 'wrong price for job %: given %, expected 0 or more', negative.job_id, negative.cost
                 USING ERRCODE = 'P0001', DETAIL = format('given %s, expected 0 or more', negative.cost);
+        END IF;
+    END IF;
+    IF cardinality(jobs) = 1 AND current_setting('transaction_isolation') = 'read committed'
+            --: each job table whose jobs may wait
+            AND (jobs[1]).job_type NOT IN ({{types}})
+            --: end
+            AND coalesce(current_setting('darkroom.run_at', true), '') = ''
+            AND coalesce(current_setting('darkroom.entering', true), '') = '' THEN
+        queued := darkroom.enqueue_one(jobs[1], settings);
+        IF queued > 0 THEN
+            RETURN queued;
         END IF;
     END IF;
     RETURN darkroom.enqueue(jobs, settings);

@@ -87,16 +87,23 @@ END $$;
 CREATE OR REPLACE FUNCTION darkroom.fair_cost(tier text, cost integer) RETURNS bigint LANGUAGE sql IMMUTABLE
 RETURN least(greatest(coalesce(cost, CASE tier WHEN 'TIER_2K' THEN 2 WHEN 'TIER_4K' THEN 5 END, 1), 1), 10000)::bigint;
 
--- Return whether the application has subscriptions, and plans with priority, that may be read. The first conditions are
--- looked up anew each time, since a table may be made later, and rights may be given.
+-- Return how far a job moves its user's turn, in millionths of a token: its cost by the weight of its user's tier.
+CREATE OR REPLACE FUNCTION darkroom.fair_units(tier text, cost integer, weights jsonb, user_tier text) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+RETURN darkroom.fair_cost(tier, cost) * 1000000
+    / coalesce((coalesce(weights, {{weights}}) ->> coalesce(user_tier, 'FREE'))::bigint, 1);
+
+-- Return whether there are tables of subscriptions that may be read. They are looked up anew each time, since a table
+-- may be made later, and rights may be given.
+CREATE OR REPLACE FUNCTION darkroom.may_read_subscriptions() RETURNS boolean LANGUAGE sql VOLATILE
+RETURN coalesce(has_table_privilege(to_regclass('public.subscriptions')::oid, 'SELECT')
+                AND has_table_privilege(to_regclass('public.subscription_plans')::oid, 'SELECT'), false);
+
+-- Return whether the application has subscriptions, and plans with priority, that may be read.
 CREATE OR REPLACE FUNCTION darkroom.has_subscriptions() RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-    IF to_regclass('public.subscriptions') IS NULL OR to_regclass('public.subscription_plans') IS NULL THEN
-        RETURN false;
-    END IF;
-    IF NOT (has_table_privilege('public.subscriptions', 'SELECT')
-            AND has_table_privilege('public.subscription_plans', 'SELECT')) THEN
+    IF NOT darkroom.may_read_subscriptions() THEN
         RETURN false;
     END IF;
     RETURN darkroom.missing_column('public.subscriptions'::regclass, '"userId" = ''''::text, "stripePriceId", status') IS NULL
@@ -134,6 +141,19 @@ END $$;
 -- lock_slots.
 CREATE OR REPLACE FUNCTION darkroom.may_make_turn(of_user text) RETURNS boolean LANGUAGE sql VOLATILE
 RETURN pg_try_advisory_xact_lock('darkroom.turns'::regclass::oid::integer, (hashtext(of_user) & 1023) + 1);
+
+-- Make a user's first turn, which says nothing yet; return whether that was done. It isn't tried where there is one: an
+-- INSERT would wait for a transaction that has changed it.
+CREATE OR REPLACE FUNCTION darkroom.make_turn(of_queue text, of_user text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO darkroom.turns (queue, user_id, finish) SELECT of_queue, of_user, 0
+    WHERE NOT EXISTS (SELECT FROM darkroom.turns t WHERE t.queue = of_queue AND t.user_id = of_user)
+      AND darkroom.may_make_turn(of_user)
+    ON CONFLICT DO NOTHING;
+    RETURN FOUND;
+END $$;
 
 -- Return the start tags of jobs that enter a queue, in their order, and the cost of each by its user's weight. A tag is
 -- NULL if another transaction is giving tags to the same user: nobody waits for that, so no producers can deadlock.
@@ -214,49 +234,6 @@ BEGIN
     SELECT array_agg(CASE WHEN s.user_id IS NOT NULL THEN t.tag END ORDER BY j.n), array_agg(j.units ORDER BY j.n)
     INTO tags, units
     FROM job j LEFT JOIN tagged t ON t.n = j.n LEFT JOIN settled s ON s.user_id = j.user_id;
-END $$;
-
--- Return the same for one job, as most enter: by two small statements instead of queries over sets. Only enqueue calls this,
--- whose search path holds here: to set one takes as long as a statement.
-CREATE OR REPLACE FUNCTION darkroom.tag_job(of_queue text, job darkroom.entering, terms jsonb,
-                                            OUT tag bigint, OUT unit bigint)
-LANGUAGE plpgsql VOLATILE AS $$
-DECLARE
-    now_at bigint := darkroom.virtual_time(of_queue);
-    of_tier text;
-    has_priority boolean;
-    set_of_one record;
-BEGIN
-    IF darkroom.missing_column('public.user_token_balances'::regclass, '"userId", tier') IS NULL
-            AND darkroom.has_subscriptions() THEN
-        SELECT (SELECT b.tier::text FROM public.user_token_balances b WHERE b."userId" = job.user_id),
-               EXISTS (SELECT FROM public.subscriptions s
-                       WHERE s."userId" = job.user_id AND s.status::text IN ('ACTIVE', 'TRIALING')
-                         AND (SELECT bool_or(p.priority) FROM public.subscription_plans p
-                              WHERE p."stripePriceId" = s."stripePriceId"))
-        INTO of_tier, has_priority;
-    ELSE
-        of_tier := darkroom.tiers_of(ARRAY[job.user_id]) ->> job.user_id;
-    END IF;
-    IF has_priority THEN
-        SELECT t.tags[1] AS tag, t.units[1] AS unit INTO set_of_one FROM darkroom.tag_jobs(of_queue, ARRAY[job], terms) t;
-        tag := set_of_one.tag;
-        unit := set_of_one.unit;
-        RETURN;
-    END IF;
-    unit := darkroom.fair_cost(job.tier, job.cost) * 1000000
-        / coalesce((coalesce(terms -> 'weights', {{weights}}) ->> coalesce(of_tier, 'FREE'))::bigint, 1);
-    UPDATE darkroom.turns t SET finish = greatest(t.finish, now_at) + unit
-    WHERE t.ctid = (SELECT l.ctid FROM darkroom.turns l WHERE l.queue = of_queue AND l.user_id = job.user_id
-                    FOR NO KEY UPDATE SKIP LOCKED)
-    RETURNING t.finish - unit INTO tag;
-    IF NOT FOUND THEN
-        -- not tried where the row is there: an INSERT would wait for a transaction that has changed it
-        INSERT INTO darkroom.turns (queue, user_id, finish) SELECT of_queue, job.user_id, now_at + unit
-        WHERE darkroom.may_make_turn(job.user_id)
-          AND NOT EXISTS (SELECT FROM darkroom.turns t WHERE t.queue = of_queue AND t.user_id = job.user_id)
-        ON CONFLICT DO NOTHING RETURNING now_at INTO tag;
-    END IF;
 END $$;
 
 -- Return whether jobs need a slot to be claimed.

@@ -213,7 +213,7 @@ async def rescue_without_attempt(world):
 
 async def charge_after_insert(world):
     """A job is cancelled between its producer's two transactions."""
-    await world.alter_function("enter", "PERFORM darkroom.charge(jobs, prices);", "NULL;")
+    await world.alter_function("enter", "charged := darkroom.charge(jobs, prices);", "NULL;")
     user = await make_user(world.database)
     job = await make_job(world.database, user_id=user)
     await world.database.fetch("UPDATE public.image_enhancement_jobs SET status = 'CANCELLED'")

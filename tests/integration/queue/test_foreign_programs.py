@@ -135,7 +135,7 @@ INLINED = {"album_pipelines", "due_periods", "due_regenerations", "is_terminal",
 """Functions without our rights that PostgreSQL puts into the query that asks. Those of what is due are called by
 functions of ours alone, and the others name the schema of what they call."""
 
-CALLED_BY_OURS = {"has_subscriptions", "tag_job"}
+CALLED_BY_OURS = {"enqueue_one", "has_subscriptions", "may_hide_jobs"}
 """Functions without our rights that functions of ours call at each entry, whose search path holds: setting one takes as
 long as a small statement."""
 
