@@ -35,6 +35,14 @@ RETURN (SELECT b.least_s + (2 ^ (b.bucket / 4.0 - 7) - b.least_s) * least(1, (b.
               FROM unnest(counts) WITH ORDINALITY c (number, bucket)) b
         WHERE b.number > 0 AND b.below + b.number >= b.upto * 0.999999999 ORDER BY b.bucket LIMIT 1);
 
+-- Return the squared coefficient of variation of counted times (their variance by the square of their mean), each of which
+-- counts as the middle of its bucket; NULL if nothing was counted.
+CREATE OR REPLACE FUNCTION darkroom.variability_of(counts double precision[]) RETURNS double precision
+LANGUAGE sql IMMUTABLE
+RETURN (SELECT greatest(0, sum(c.number) * sum(c.number * power(2, c.bucket / 2.0 - 14.25))
+                           / nullif(power(sum(c.number * power(2, c.bucket / 4.0 - 7.125)), 2), 0) - 1)
+        FROM unnest(counts) WITH ORDINALITY c (number, bucket));
+
 -- Return, for each stage that was seen, how long it takes for jobs of a type and a tier: the mean and some quantiles of
 -- its last runs, and their counts by bucket, for other quantiles (darkroom.quantile_s). Where fewer than 20 such runs
 -- were seen, those of all tiers of the type count, and where these are fewer, too, those of the stage in all jobs; if

@@ -8,9 +8,7 @@ Theory", 2nd edition, 1990, section 5.4), with an exponential tail. `bench.plan`
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
-
-from models.history.stage_seconds import StageSeconds
+from typing import Final, Protocol
 
 SECONDS_A_DAY: Final = 86_400
 POISSON: Final = 1.0
@@ -27,6 +25,22 @@ MOST_BUSY: Final = 0.95
 forecast of a load is that exact, and waits that are seen in an hour differ much from their mean."""
 
 MOST_LANES: Final = 1_000_000
+
+
+class TimedStage(Protocol):
+    """A stage and how long it takes."""
+
+    @property
+    def stage(self) -> str:
+        """Its name."""
+
+    @property
+    def mean_s(self) -> float:
+        """Its mean, in seconds."""
+
+    @property
+    def variability(self) -> float:
+        """The squared coefficient of variation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +150,7 @@ class CapacityPlan:
 
 
 def plan(
-    stages: Sequence[StageSeconds],
+    stages: Sequence[TimedStage],
     *,
     jobs_per_day: float,
     peak: float,
@@ -183,7 +197,7 @@ def plan(
     )
 
 
-def load_of(stages: Sequence[StageSeconds], jobs_per_s: float) -> Load:
+def load_of(stages: Sequence[TimedStage], jobs_per_s: float) -> Load:
     """Return the load of jobs with these stages, whose times are taken to be independent of each other."""
     service_s = sum(stage.mean_s for stage in stages)
     variance = sum(stage.variability * stage.mean_s**2 for stage in stages)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from config.service_settings import MOST_BESIDE_WORKERS
-from models.history.stage_seconds import StageSeconds, stage_seconds
+from models.queue.stage_times import Basis, stage_times
 from pipelines.job_types import ANALYZE, GENERATE, JOB_TYPES
 from pipelines.providers.registry import PROVIDERS
 from pipelines.settings import Settings
@@ -20,6 +20,9 @@ ENOUGH_RUNS: Final = 100
 ASSUMED_VARIABILITY: Final = 1.0
 """Of a stage whose time is given and not measured: that of exponential times, which is more than most stages have."""
 
+OTHERS: Final[Mapping[Basis, str]] = {"type": "times of all tiers together", "stage": "times of all job types together"}
+"""What is said of times that aren't those of the tier."""
+
 CALLING: Final = (ANALYZE.name, GENERATE.name)
 """The stages that call a provider, once each unless their call is repeated."""
 
@@ -29,7 +32,7 @@ class StageTimeUnknownError(OperationError):
 
     def __init__(self, job_type: str, stages: list[str]) -> None:
         given = " ".join(f"--stage {stage}=SECONDS" for stage in stages)
-        super().__init__(f"no {job_type} job has finished {', '.join(stages)} in the last week; give {given}")
+        super().__init__(f"no {job_type} job has finished {', '.join(stages)} yet; give {given}")
 
 
 class TooMuchLoadError(OperationError):
@@ -38,12 +41,21 @@ class TooMuchLoadError(OperationError):
 
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
-    """A stage of a plan. `runs` is how many measured runs stand behind its time; None if the time was given."""
+    """A stage of a plan.
+
+    Attributes:
+        stage: its name.
+        mean_s: its mean time.
+        variability: the time's variance divided by the square of its mean.
+        runs: how many measured runs stand behind the time; None if the time was given.
+        basis: whose runs they are; None if the time was given.
+    """
 
     stage: str
     mean_s: float
     variability: float
     runs: int | None
+    basis: Basis | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +102,19 @@ async def plan_capacity(
     """
     settings = runtime.settings
     names = [stage.name for stage in JOB_TYPES[job_type].stages]
-    measured = {one.stage: one for one in await _measured(runtime, job_type, tier)}
+    measured = await _measured(runtime, job_type, tier)
     missing = [name for name in names if name not in given_s and name not in measured]
     if missing:
         raise StageTimeUnknownError(job_type, missing)
     stages = [
-        PlannedStage(name, given_s[name], ASSUMED_VARIABILITY, None)
-        if name in given_s
-        else PlannedStage(name, measured[name].mean_s, measured[name].variability, measured[name].runs)
+        PlannedStage(name, given_s[name], ASSUMED_VARIABILITY, None, None) if name in given_s else measured[name]
         for name in names
     ]
     if not sum(one.mean_s for one in stages):
         raise TooMuchLoadError("the stages take no time; give --stage NAME=SECONDS")
     try:
         need = plan(
-            [StageSeconds(one.stage, one.runs or 0, one.mean_s, one.variability) for one in stages],
+            stages,
             jobs_per_day=jobs_per_day,
             peak=peak,
             most_wait_s=most_wait_s,
@@ -118,9 +128,10 @@ async def plan_capacity(
     return Planned(stages, need, _warnings(stages, need, settings))
 
 
-async def _measured(runtime: Runtime, job_type: str, _tier: str) -> list[StageSeconds]:
-    """Return the measured times; history has no tiers yet."""
-    return await runtime.database.run(lambda connection: stage_seconds(connection, job_type))
+async def _measured(runtime: Runtime, job_type: str, tier: str) -> dict[str, PlannedStage]:
+    """Return the stages that have run, by name."""
+    times = await runtime.database.run(lambda connection: stage_times(connection, job_type, tier))
+    return {one.stage: PlannedStage(one.stage, one.mean_s, one.variability, one.runs, one.basis) for one in times}
 
 
 def _warnings(stages: list[PlannedStage], need: CapacityPlan, settings: Settings) -> list[str]:
@@ -135,8 +146,11 @@ def _warnings(stages: list[PlannedStage], need: CapacityPlan, settings: Settings
         warnings.append(
             f"given and not measured: {', '.join(given)}; their times are taken to vary as exponential ones"
         )
+    for basis, words in OTHERS.items():
+        if of_others := [one.stage for one in stages if one.basis == basis]:
+            warnings.append(f"{words}, since few of this tier have run: {', '.join(of_others)}")
     if any(one.runs for one in stages):
-        warnings.append("measured times are of all tiers together, and of the providers and lanes that there were")
+        warnings.append("measured times are of the providers and lanes that there were")
     if need.provider_places > rules["concurrency"]:
         warnings.append(
             f"{provider}/concurrency is {rules['concurrency']:,}: jobs will wait for places until "

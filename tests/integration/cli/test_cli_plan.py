@@ -7,9 +7,12 @@ import pytest
 from tests.support.calling import Arrange, Darkroom
 
 RUNS = """
-INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, duration_ms)
-SELECT 'generate', 'j' || n, 'finished', 'GENERATING', 6000 + 4000 * (n % 2) FROM generate_series(1, $1::integer) n
+INSERT INTO darkroom.recent_stages (job_type, tier, stage, runs, seconds, counts)
+SELECT 'generate', $1, 'GENERATING', $2::float8, $2::float8 * $3::float8,
+       darkroom.bucket_counts(ARRAY[darkroom.bucket_of($3::float8 * 0.75), darkroom.bucket_of($3::float8 * 1.25)],
+                              ARRAY[$2::bigint / 2, $2::bigint / 2])
 """
+PLAN = ("plan", "--jobs-per-day", "86400", "--type", "generate", "--json")
 
 
 def test_plan_from_given_times_says_that_they_are_given_and_fits_a_terminal(darkroom: Darkroom) -> None:
@@ -25,23 +28,35 @@ def test_plan_from_given_times_says_that_they_are_given_and_fits_a_terminal(dark
 
 
 def test_plan_from_measured_times_says_how_many_runs_stand_behind_them(darkroom: Darkroom, arrange: Arrange) -> None:
-    arrange(lambda db: db.fetch(RUNS, 20))
+    arrange(lambda db: db.fetch(RUNS, "TIER_1K", 20, 8))
 
-    ran = darkroom("plan", "--jobs-per-day", "86400", "--tier", "1k", "--type", "generate", "--json")
+    ran = darkroom(*PLAN, "--tier", "1k")
 
     (stage,) = ran.json["stages"]
-    assert (stage["stage"], stage["runs"], stage["mean_s"]) == ("GENERATING", 20, 8.0)
-    assert stage["variability"] == pytest.approx(1 / 16)
+    assert (stage["stage"], stage["runs"], stage["mean_s"], stage["basis"]) == ("GENERATING", 20, 8.0, "tier")
+    assert stage["variability"] == pytest.approx(1 / 16, rel=0.1)
     assert 24 < ran.json["need"]["lanes"] <= 28
     assert ran.json["need"]["connections"] == 10
     assert any("few finished runs: GENERATING (20)" in warning for warning in ran.json["warnings"])
+
+
+def test_plan_tells_tiers_apart_and_says_where_it_cannot(darkroom: Darkroom, arrange: Arrange) -> None:
+    arrange(lambda db: db.fetch(RUNS, "TIER_1K", 100, 8))
+    arrange(lambda db: db.fetch(RUNS, "TIER_4K", 100, 24))
+
+    quick, slow, unknown = (darkroom(*PLAN, "--tier", tier).json for tier in ("1k", "4k", "2k"))
+
+    assert [one["stages"][0]["mean_s"] for one in (quick, slow, unknown)] == [8.0, 24.0, 16.0]
+    assert slow["need"]["lanes"] > 2 * quick["need"]["lanes"]
+    assert any(warning.startswith("times of all tiers together") for warning in unknown["warnings"])
+    assert not any("together" in warning for one in (quick, slow) for warning in one["warnings"])
 
 
 def test_plan_without_measured_or_given_times_names_the_stages_that_lack(darkroom: Darkroom) -> None:
     ran = darkroom("plan", "--jobs-per-day", "100", "--tier", "1k", "--stage", "GENERATING=8")
 
     assert ran.code == 1
-    assert "no enhance job has finished ANALYZING, CROPPING, PROMPTING in the last week" in ran.err
+    assert "no enhance job has finished ANALYZING, CROPPING, PROMPTING yet" in ran.err
     assert "--stage ANALYZING=SECONDS" in ran.err
 
 

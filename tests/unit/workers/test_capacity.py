@@ -5,7 +5,7 @@ import math
 import pytest
 
 from bench.plan import p95, simulate
-from models.history.stage_seconds import StageSeconds
+from models.queue.stage_times import StageTime
 from workers.operations.capacity import (
     MOST_BUSY,
     Load,
@@ -66,13 +66,13 @@ def test_jobs_that_lanes_stand_at_most_are_those_they_were_planned_for():
 
 
 def test_variances_of_stages_add_up():
-    load = load_of([StageSeconds("A", 1, 3.0, 1.0), StageSeconds("B", 1, 1.0, 0.0)], 1.0)
+    load = load_of([StageTime("A", 1, 3.0, 1.0, "tier"), StageTime("B", 1, 1.0, 0.0, "tier")], 1.0)
 
     assert (load.service_s, load.variability) == (4.0, 9 / 16)
 
 
 def test_plan_counts_processes_connections_and_places():
-    stages = [StageSeconds("CROPPING", 1, 1.0, 1.0), StageSeconds("GENERATING", 1, 9.0, 1.0)]
+    stages = [StageTime("CROPPING", 1, 1.0, 1.0, "tier"), StageTime("GENERATING", 1, 9.0, 1.0, "tier")]
 
     need = plan(
         stages,
