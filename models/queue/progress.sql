@@ -3,24 +3,32 @@
 -- Beside the job's own, no call reads more than 10,001 rows of the queue: those before it, and of the running ones as many
 -- as that leaves.
 
--- Return how many seconds the stages of a type and tier take from a stage on, their variance, how long the stages before it
--- take, and whether nothing of the type has run lately, so that ten seconds a stage are assumed.
+-- Return how many seconds the stages of a type and tier take from a stage on, and their variance; the same of the stages
+-- before the job leaves its queue for that of a later stage (`lane_s`, and that queue, or NULL); how long earlier stages of the
+-- same queue take; and whether nothing of the type has run lately, so that ten seconds a stage are assumed.
 CREATE OR REPLACE FUNCTION darkroom.times_from(of_type text, of_tier text, from_stage text, OUT mean_s float8,
-                                    OUT variance float8, OUT before_s float8, OUT is_guess boolean)
+                                    OUT variance float8, OUT lane_s float8, OUT lane_variance float8, OUT next_queue text,
+                                    OUT before_s float8, OUT is_guess boolean)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
-    SELECT coalesce(sum(coalesce(t.mean_s, 10)) FILTER (WHERE s.n >= f.n), 10),
-           coalesce(sum(coalesce(v.variance, 100)) FILTER (WHERE s.n >= f.n), 100),
-           coalesce(sum(t.mean_s) FILTER (WHERE s.n < f.n AND t.basis <> 'stage'), 0),
-           coalesce(bool_or(t.stage IS NULL) FILTER (WHERE s.n >= f.n), true)
-    FROM unnest(ARRAY[{{stages}}]) WITH ORDINALITY s (stage, n)
-    CROSS JOIN (SELECT coalesce(array_position(ARRAY[{{stages}}], from_stage), 1) AS n) f
-    LEFT JOIN darkroom.stage_times(of_type, of_tier) t ON t.stage = s.stage
-    CROSS JOIN LATERAL (
-        -- of the buckets, each of which counts as its middle
-        SELECT greatest(sum(c.runs * power(2, c.n / 2.0 - 14.25)) / nullif(sum(c.runs), 0) - t.mean_s * t.mean_s,
-                        0.0025 * t.mean_s * t.mean_s) AS variance
-        FROM unnest(t.counts) WITH ORDINALITY c (runs, n)) v
+    WITH stages AS (
+        SELECT s.stage, s.n, darkroom.queue_of(s.stage, q.setting) AS queue
+        FROM unnest(ARRAY[{{stages}}]) WITH ORDINALITY s (stage, n)
+        CROSS JOIN (SELECT darkroom.setting('stage_queues')) q (setting)),
+    here AS (
+        SELECT f.n, f.queue, (SELECT min(s.n) FROM stages s WHERE s.n > f.n AND s.queue <> f.queue) AS until
+        FROM stages f WHERE f.n = coalesce(array_position(ARRAY[{{stages}}], from_stage), 1)),
+    times AS (
+        SELECT s.n, s.n >= h.n AS is_left, s.n >= h.n AND s.n < coalesce(h.until, s.n + 1) AS is_here,
+               s.n < h.n AND s.queue = h.queue AND t.basis <> 'stage' AS is_earlier, t.stage IS NULL AS is_guess,
+               coalesce(t.mean_s, 10) AS mean_s,
+               coalesce(greatest(darkroom.variability_of(t.counts), 0.0025) * t.mean_s * t.mean_s, 100) AS variance
+        FROM stages s CROSS JOIN here h LEFT JOIN darkroom.stage_times(of_type, of_tier) t ON t.stage = s.stage)
+    SELECT sum(t.mean_s) FILTER (WHERE t.is_left), sum(t.variance) FILTER (WHERE t.is_left),
+           sum(t.mean_s) FILTER (WHERE t.is_here), sum(t.variance) FILTER (WHERE t.is_here),
+           (SELECT s.queue FROM stages s JOIN here h ON s.n = h.until),
+           coalesce(sum(t.mean_s) FILTER (WHERE t.is_earlier), 0), bool_or(t.is_guess) FILTER (WHERE t.is_left)
+    FROM times t
 $$;
 
 -- Return how many jobs a second have ended in the last hour.
@@ -71,7 +79,7 @@ BEGIN
         running AS MATERIALIZED (
             SELECT r.job_type, r.tier, r.stage, r.user_id,
                    extract(epoch FROM clock_timestamp() - r.started_at)::float8 AS elapsed,
-                   extract(epoch FROM r.started_at - greatest(r.created_at, r.run_at))::float8 AS waited
+                   extract(epoch FROM coalesce(r.claimed_at, r.started_at) - greatest(r.created_at, r.run_at))::float8 AS waited
             FROM darkroom.job_queue r WHERE r.worker_id = ANY (workers) AND r.status = 'processing'
             LIMIT greatest(0, 10000 - (SELECT c.looked_at FROM counted c))),
         kinds AS MATERIALIZED (
@@ -82,11 +90,11 @@ BEGIN
         own AS MATERIALIZED (
             SELECT k.* FROM kinds k WHERE (k.job_type, k.tier, k.stage) = (q.job_type, q.tier, q.stage)),
         begun AS MATERIALIZED (
-            SELECT r.user_id, r.waited, k.mean_s, k.variance,
-                   round(greatest(0, r.elapsed - k.before_s) / k.mean_s * 4) * k.mean_s / 4 AS elapsed
+            SELECT r.user_id, r.waited, k.lane_s AS mean_s, k.lane_variance AS variance,
+                   round(greatest(0, r.elapsed - k.before_s) / k.lane_s * 4) * k.lane_s / 4 AS elapsed
             FROM running r JOIN kinds k USING (job_type, tier, stage)),
         jobs AS MATERIALIZED (
-            SELECT w.user_id, w.is_held, k.mean_s, k.variance, w.user_id = q.user_id AS is_own
+            SELECT w.user_id, w.is_held, k.lane_s AS mean_s, k.lane_variance AS variance, w.user_id = q.user_id AS is_own
             FROM waiting w JOIN kinds k USING (job_type, tier, stage)),
         users AS MATERIALIZED (SELECT j.user_id, count(*) FILTER (WHERE j.is_held) AS held FROM jobs j GROUP BY 1),
         slots AS (
@@ -99,8 +107,8 @@ BEGIN
             SELECT p.n, jsonb_build_object(
                 'lanes', CASE p.n WHEN 1 THEN lanes ELSE cap END,
                 'jobs', (SELECT count(*) FROM jobs j WHERE CASE p.n WHEN 1 THEN NOT j.is_held ELSE j.is_own END),
-                'mean', coalesce(m.mean_s, (SELECT o.mean_s FROM own o)),
-                'variance', coalesce(m.variance, (SELECT o.variance FROM own o)),
+                'mean', coalesce(m.mean_s, (SELECT o.lane_s FROM own o)),
+                'variance', coalesce(m.variance, (SELECT o.lane_variance FROM own o)),
                 'running', coalesce((
                     SELECT jsonb_agg(jsonb_build_array(a.mean_s, a.variance, a.elapsed, a.number)) FROM (
                         SELECT b.mean_s, b.variance, b.elapsed, count(*) AS number FROM begun b
@@ -122,9 +130,47 @@ BEGIN
             'pools', (SELECT jsonb_agg(p.pool ORDER BY p.n) FROM pools p),
             'before', c.before, 'is_cut', c.looked_at > 10000, 'lanes', lanes,
             'workers', coalesce(cardinality(workers), 0), 'cap', cap, 'is_guess', (SELECT o.is_guess FROM own o),
+            'next_queue', (SELECT o.next_queue FROM own o),
             'calls', 1.5 * (c.before + (SELECT count(*) FROM running)) + CASE q.stage WHEN {{last stage}} THEN 1 ELSE 2 END)
     INTO made FROM counted c;
     RETURN made;
+END $$;
+
+-- Return why a job isn't claimed yet, for people: how many jobs can be claimed before it, which are as alone as it is (NULL if
+-- more than 10,000 can be claimed before it); if it waits for a slot, how many slots its user has taken, counted to 5,000;
+-- and the lanes of its queue, and whether they are full. No more than 10,001 rows beside the job's own are read: running ones
+-- only as far as the others leave room. Where they leave none, the lanes are taken to be full.
+CREATE OR REPLACE FUNCTION darkroom.turn_of(q darkroom.job_queue, OUT before_it bigint, OUT users_slots bigint,
+                                 OUT lanes bigint, OUT is_full boolean)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+SET jit = off AS $$
+DECLARE
+    workers uuid[];
+    looked_at bigint;
+    look_at bigint;
+BEGIN
+    SELECT array_agg(w.id), coalesce(sum(w.lanes), 0) INTO workers, lanes
+    FROM darkroom.workers w WHERE w.lease_expires_at > clock_timestamp() AND q.queue = ANY (w.queues);
+    users_slots := 0;
+    IF q.held_by = 'cap' THEN
+        SELECT count(*), count(*) INTO users_slots, looked_at
+        FROM ((SELECT FROM darkroom.job_queue o WHERE o.user_id = q.user_id AND o.status = 'processing' LIMIT 2500)
+              UNION ALL (SELECT FROM darkroom.job_queue o WHERE o.user_id = q.user_id AND o.status = 'pending' AND o.ready
+                         LIMIT 2500)) s;
+        before_it := 0;
+    ELSE
+        SELECT count(*), count(*) FILTER (WHERE (c.suspect_of IS NULL) = (q.suspect_of IS NULL)) INTO looked_at, before_it
+        FROM (SELECT o.suspect_of FROM darkroom.job_queue o
+              WHERE o.queue = q.queue AND o.ready AND o.status = 'pending' AND (o.position, o.id) < (q.position, q.id)
+              ORDER BY o.position, o.id LIMIT 10001) c;
+        IF looked_at > 10000 THEN
+            before_it := NULL;
+        END IF;
+    END IF;
+    look_at := least(lanes, 10001 - looked_at);
+    is_full := look_at <= (SELECT count(*) FROM (
+        SELECT FROM darkroom.job_queue r WHERE r.worker_id = ANY (workers) AND r.status = 'processing' LIMIT look_at) r);
 END $$;
 
 -- Return what providers do to a job that waits or runs: `stopped`, why no provider takes calls until an operator changes
@@ -269,6 +315,9 @@ BEGIN
         END IF;
         IF (facts ->> 'is_guess')::boolean THEN
             words := words || '10 s a stage, since none like it has run lately'::text;
+        END IF;
+        IF facts ->> 'next_queue' IS NOT NULL THEN
+            words := words || format('no wait in queue %s, where it goes on', facts ->> 'next_queue');
         END IF;
     END IF;
     waits_for := array_to_string(words, '; ');

@@ -16,15 +16,9 @@ SELECT now() AS now, q.queue, q.job_type, q.tier, q.status, q.stage,
        q.refused_since, q.refusals, q.suspect_of, q.scheduled_at, q.run_at, q.created_at, q.started_at,
        q.deadline_at,
        w.host, w.pid, w.lease_expires_at > now() AS is_alive,
-       (SELECT count(*) FROM darkroom.job_queue o
-        WHERE o.queue = q.queue AND o.ready AND o.status = 'pending' AND (o.position, o.id) < (q.position, q.id)
-          AND (o.suspect_of IS NULL) = (q.suspect_of IS NULL)) AS before_it,
-       (SELECT count(*) FROM darkroom.job_queue o
-        WHERE o.user_id = q.user_id AND (o.status = 'processing' OR o.ready AND o.status = 'pending')) AS users_slots,
-       (SELECT coalesce(sum(l.lanes), 0) FROM darkroom.workers l
-        WHERE l.lease_expires_at > now() AND q.queue = ANY (l.queues)) AS lanes,
-       (SELECT count(*) FROM darkroom.job_queue o WHERE o.queue = q.queue AND o.status = 'processing') AS running
-FROM darkroom.job_queue q LEFT JOIN darkroom.workers w ON w.id = q.worker_id WHERE q.job_id = $1
+       t.before_it, t.users_slots, t.lanes, t.is_full
+FROM darkroom.job_queue q LEFT JOIN darkroom.workers w ON w.id = q.worker_id CROSS JOIN LATERAL darkroom.turn_of(q) t
+WHERE q.job_id = $1
 """
 _REFUSED_END: Final = """
 SELECT r.label, r.words, now() AS now, r.tried_at, coalesce(o.owed, 0) AS owed,
@@ -93,10 +87,11 @@ class QueuedJob:
         host: host of the worker that has claimed it.
         pid: process id of that worker.
         is_alive: whether that worker's lease is valid; None without a worker.
-        before_it: how many jobs workers will claim before it; for a job that has to run alone, how many such jobs.
-        users_slots: how many jobs of its user run or can be claimed.
+        before_it: how many jobs workers will claim before it; for a job that has to run alone, how many such jobs. None
+            if more than 10,000 can be claimed before it.
+        users_slots: how many jobs of its user run or can be claimed, counted to 5,000; 0 unless it waits for a slot.
         lanes: how many jobs the live workers of its queue can run at a time.
-        running: how many jobs of its queue run now.
+        is_full: whether they run that many.
     """
 
     now: datetime
@@ -120,10 +115,10 @@ class QueuedJob:
     host: str | None
     pid: int | None
     is_alive: bool | None
-    before_it: int
+    before_it: int | None
     users_slots: int
     lanes: int
-    running: int
+    is_full: bool
 
 
 @dataclass(frozen=True, slots=True)

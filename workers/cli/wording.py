@@ -213,7 +213,8 @@ def _place_words(waiting: Waiting, queued: QueuedJob, until_s: float | None, max
         case "cap":
             text = f"its user may run no more jobs at a time: {queued.users_slots} run or are about to"
         case "turn":
-            text = f"its turn: {queued.before_it:,} before it" if queued.before_it else "it is next in turn"
+            number = "more than 10,000" if queued.before_it is None else f"{queued.before_it:,}"
+            text = "it is next in turn" if queued.before_it == 0 else f"its turn: {number} before it"
         case _:
             text = _running(queued, until_s)
     return text

@@ -88,7 +88,7 @@ async def waits_of(runtime: Runtime, job: Job, queued: QueuedJob | None) -> list
         found.append(Waiting("held", None, await runtime.database.run(idle_session), now))
     if not queued.lanes:
         found.append(Waiting("no_worker", None, queued, now))
-    elif queued.running >= queued.lanes and queued.suspect_of is None:
+    elif queued.is_full and queued.suspect_of is None:
         found.append(Waiting("busy", None, queued, now))
     if queued.suspect_of is not None:
         found.append(Waiting("alone", None, queued, now))

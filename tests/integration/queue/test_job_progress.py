@@ -12,6 +12,7 @@ from models.gate.recorded_rules import record_provider_rules
 from models.queue.checkpoints import checkpoint
 from models.queue.pauses import hold_paused
 from models.queue.transitions import Retried, Snoozed, record
+from models.queue.waiting import queued_job
 from pipelines.job_types import stage_names
 from tests.integration.queue.test_caps import make_jobs, set_caps
 from tests.integration.queue.test_fair_order import new_user, submit
@@ -409,6 +410,55 @@ async def test_no_call_reads_more_rows_than_a_place_needs(database, foreign, his
     row, read = await look(await make_job(database))
     assert row["place"] <= 3
     assert read < 20
+
+
+@pytest.mark.parametrize("caps", [{}, {"FREE": 1}])
+async def test_why_a_job_waits_is_told_from_no_more_rows_than_its_place(database, foreign, caps):
+    await make_worker(database)
+    user = await make_user(database)
+    if caps:
+        await set_caps(database, **caps)
+    await database.fetch(MANY, user, await make_image(database, user), 10_050)
+    await database.run(lambda connection: connection.execute("SELECT darkroom.admit()"))
+
+    for number, before in ((1, 0), (10_001, 10_000), (10_002, None), (10_050, None)):
+        async with foreign.transaction():
+            earlier = await foreign.fetchval(ROWS_READ)
+            queued = await queued_job(foreign, f"{user}{number:06}")
+            read = await foreign.fetchval(ROWS_READ) - earlier
+        assert read <= 10_001 + 1, "its own row, and those before it"
+        assert queued.before_it == (before if not caps else 0)
+        assert queued.users_slots == (1 if caps and number > 1 else 0)
+
+
+async def test_newcomers_are_told_by_how_long_they_waited_for_their_first_claim(database, history):
+    worker = await make_worker(database)
+    await make_job(database)
+    await claim_jobs(database, worker, most=1)
+    await database.fetch(
+        """UPDATE darkroom.job_queue SET created_at = now() - interval '1 hour',
+               claimed_at = now() - interval '1 hour' + interval '2 s', started_at = now() - interval '5 s'"""
+    )
+    user = await new_user(database)
+    await submit(database, [user] * 3)
+
+    facts = await database.fetchval(
+        "SELECT darkroom.facts_of_wait(q) FROM darkroom.job_queue q ORDER BY position DESC, id DESC LIMIT 1"
+    )
+
+    assert facts["pools"][0]["newcomers"] == [2]
+
+
+async def test_job_that_goes_on_in_another_queue_holds_its_lane_for_the_stages_before(database, history):
+    await make_worker(database)
+    jobs = [await make_job(database) for _ in range(41)]
+    whole = (await ask(database, jobs[-1]))["eta_s"]
+    await database.fetch(SET, "stage_queues", {"GENERATING": "gpu"})
+
+    row = await ask(database, jobs[-1])
+
+    assert row["eta_s"] < 0.85 * whole, "three of four stages of a second each are before the lane is free"
+    assert row["waits_for"].endswith("no wait in queue gpu, where it goes on")
 
 
 @pytest.fixture
