@@ -2,16 +2,17 @@
 
 The estimates are computed by the functions of models/queue/eta.sql in PostgreSQL. docs/eta.md says what is counted.
 
-    .venv/bin/python -m bench.eta [--json] [--hours 10] [--only burst]
+    .venv/bin/python -m bench.eta [--json] [--hours 20] [--seed 1] [--only burst]
 """
 
 import argparse
 import json
 import math
 import random
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import mean, median
 from typing import Any, Final
 
 import asyncpg
@@ -21,8 +22,15 @@ from bench.ground import ground, run
 
 LOADS: Final = (0.6, 0.9)
 WARM_UP_S: Final = 7_200.0
-SAMPLES: Final = 5
-"""How many jobs the periodic task estimates each minute, to learn from the errors."""
+SAMPLES: Final = 3
+"""How many of all jobs the periodic task estimates each minute, to learn from the errors."""
+NEWEST_SAMPLES: Final = 2
+"""How many more it estimates of those that entered in the last minute."""
+NEWEST: Final = 1_000
+"""Among how many of the newest jobs it looks for these."""
+
+BLOCK_S: Final = 3_600.0
+"""Estimates of one hour are taken to have something to do with each other, and those of different hours not."""
 ASK_EVERY_S: Final = 30.0
 AT_ONCE: Final = 200
 TIERS: Final = (("FREE", 1, 1), ("BASIC", 2, 3), ("STANDARD", 4, 5), ("PREMIUM", 8, 10))
@@ -32,17 +40,17 @@ SELECT e.* FROM jsonb_array_elements($1::jsonb) WITH ORDINALITY f
 CROSS JOIN LATERAL darkroom.estimate(f.value) e ORDER BY f.ordinality
 """
 SAMPLE: Final = """
-INSERT INTO darkroom.estimates (job_type, job_id, queue, is_running, at, median_s, spread, ended_at, score)
-SELECT 'simulated', s.n::text, 'default', s.is_running, to_timestamp(s.ended_s), s.median_s, s.spread,
+INSERT INTO darkroom.estimates (job_type, job_id, queue, is_running, at, median_s, spread, passed_s, ended_at, score)
+SELECT 'simulated', s.n::text, 'default', s.is_running, to_timestamp(s.ended_s), s.median_s, s.spread, s.passed_s,
        to_timestamp(s.ended_s), s.score
-FROM unnest($1::boolean[], $2::float8[], $3::float8[], $4::float8[], $5::float8[])
-    WITH ORDINALITY s (is_running, ended_s, median_s, spread, score, n)
+FROM unnest($1::boolean[], $2::float8[], $3::float8[], $4::float8[], $5::float8[], $6::float8[])
+    WITH ORDINALITY s (is_running, ended_s, median_s, spread, passed_s, score, n)
 """
 RANGE: Final = """
-SELECT r.* FROM unnest($1::boolean[], $2::float8[], $3::float8[], $4::float8[])
-    WITH ORDINALITY a (is_running, at_s, median_s, spread, n)
+SELECT r.* FROM unnest($1::boolean[], $2::float8[], $3::float8[], $4::float8[], $5::float8[])
+    WITH ORDINALITY a (is_running, at_s, median_s, spread, passed_s, n)
 CROSS JOIN LATERAL darkroom.estimate_range(a.median_s, a.spread,
-    darkroom.scores(a.is_running, a.median_s, to_timestamp(a.at_s))) r ORDER BY a.n
+    darkroom.scores(a.is_running, a.median_s, a.passed_s, to_timestamp(a.at_s))) r ORDER BY a.n
 """
 
 
@@ -58,6 +66,10 @@ class Ask:
     is_at_entry: bool = False
     median_s: float = 0.0
     spread: float = 0.0
+
+    @property
+    def passed_s(self) -> float:
+        return float(self.facts["passed_s"])
 
     @property
     def took_s(self) -> float:
@@ -126,7 +138,9 @@ class Run:
 
     def sample(self) -> None:
         unfinished = list(self.queue.unfinished.values())
-        for job in self.queue.dice.sample(unfinished, min(SAMPLES, len(unfinished))):
+        chosen = self.queue.dice.sample(unfinished, min(SAMPLES, len(unfinished)))
+        entered = [job for job in unfinished[-NEWEST:] if job.entered_s > self.queue.now_s - 60 and job not in chosen]
+        for job in chosen + self.queue.dice.sample(entered, min(NEWEST_SAMPLES, len(entered))):
             self.ask(job, is_sample=True)
 
     def ask_one(self) -> None:
@@ -157,8 +171,9 @@ def burst(one: Run) -> None:
 
 def heavy(one: Run) -> None:
     one.arrive(_rate(one) * 0.5)
+    user = User("heavy")
     for at_s in range(900, int(one.until_s), 2_700):
-        one.bulk(at_s, [User("heavy")], round(_rate(one) * 0.5 * 2_700))
+        one.bulk(at_s, [user], round(_rate(one) * 0.5 * 2_700))
 
 
 def tiers(one: Run) -> None:
@@ -172,11 +187,12 @@ def capped(one: Run) -> None:
 
 
 def pause(one: Run) -> None:
-    one.arrive(_rate(one))
-    for at_s in range(1_500, int(one.until_s), 2_400):
+    every_s, for_s = 2_400, 300
+    one.arrive(_rate(one) * (1 - for_s / every_s))  # nothing is done meanwhile, and the load is of what can be done
+    for at_s in range(1_500, int(one.until_s), every_s):
         one.queue.at(at_s, one.queue.pause)
-        one.queue.at(at_s + 300, one.queue.resume)
-        one.surprises.append((at_s, at_s + 300))
+        one.queue.at(at_s + for_s, one.queue.resume)
+        one.surprises.append((at_s, at_s + for_s))
     one.recorded = one.surprises
 
 
@@ -220,11 +236,11 @@ SCENARIOS: Final = {
 }
 
 
-def simulate(name: str, load: float, hours: float) -> Run:
-    """Run a scenario; the same seed each time."""
+def simulate(name: str, load: float, hours: float, seed: int) -> Run:
+    """Run a scenario."""
     until_s = WARM_UP_S + 3_600 * hours
     terms = Terms(mixed=name == "times mixed by 20")
-    one = Run(Queue(terms, random.Random(f"{name} {load}")), load, until_s)
+    one = Run(Queue(terms, random.Random(f"{name} {load} {seed}")), load, until_s)
     SCENARIOS[name](one)
     return one.drained()
 
@@ -253,6 +269,7 @@ async def ranges(
         [one.at_s + one.took_s for one in learned],
         [one.median_s for one in learned],
         [one.spread for one in learned],
+        [one.passed_s for one in learned],
         [one.score for one in learned],
     )
     await connection.execute("ANALYZE darkroom.estimates")
@@ -266,6 +283,7 @@ async def ranges(
             [one.at_s for one in some],
             [one.median_s for one in some],
             [one.spread for one in some],
+            [one.passed_s for one in some],
         )
     return list(zip(asked, found, strict=True))
 
@@ -280,22 +298,39 @@ def figures(found: Sequence[tuple[Ask, asyncpg.Record]], surprises: Sequence[tup
     counted = [(one, row) for one, row in found if one.at_s > WARM_UP_S]
     fair = [(one, row) for one, row in counted if not _is_surprised(one, surprises)]
 
-    def held(part: int) -> float:
-        inside = sum(row[f"eta_{part}_low_s"] <= one.took_s <= row[f"eta_{part}_high_s"] for one, row in fair)
-        return round(100 * inside / len(fair), 1)
+    def inside(part: int) -> list[bool]:
+        return [row[f"eta_{part}_low_s"] <= one.took_s <= row[f"eta_{part}_high_s"] for one, row in fair]
 
+    deviation = standard_error([one.at_s for one, _ in fair], inside(90))
+    share = mean(inside(90))
     waiting = [(one, row) for one, row in fair if not one.is_running and one.facts["pools"][0]["jobs"] > 0]
     return {
         "estimates": len(fair),
         "surprised": len(counted) - len(fair),
-        "held_50_percent": held(50),
-        "held_90_percent": held(90),
+        "held_50_percent": round(100 * mean(inside(50)), 1),
+        "held_90_percent": round(100 * share, 1),
+        "held_90_standard_error": round(100 * deviation, 1),
+        "effective_estimates": round(share * (1 - share) / deviation**2) if deviation else None,
         "median_error_percent": _error(fair),
         "waiting": len(waiting),
         "waiting_median_error_percent": _error(waiting),
         "median_took_s": round(median(one.took_s for one, _ in fair), 1),
         "median_width_90": round(median(_width(row) for _, row in fair), 2),
     }
+
+
+def standard_error(times_s: Sequence[float], inside: Sequence[bool]) -> float:
+    """Return the standard error of the share of estimates whose ranges held the ends.
+
+    Estimates of one job, and of its neighbours, are right or wrong together, so whole blocks of time are counted as one
+    observation each.
+    """
+    share = mean(inside)
+    sums: dict[int, float] = defaultdict(float)
+    for at_s, is_inside in zip(times_s, inside, strict=True):
+        sums[int(at_s // BLOCK_S)] += is_inside - share
+    blocks = len(sums)
+    return math.sqrt(sum(one**2 for one in sums.values()) * blocks / max(1, blocks - 1)) / len(inside)
 
 
 def _width(row: asyncpg.Record) -> float:
@@ -311,7 +346,8 @@ def _error(found: Sequence[tuple[Ask, asyncpg.Record]]) -> float | None:
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--hours", type=float, default=10.0)
+    parser.add_argument("--hours", type=float, default=20.0)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=list(SCENARIOS), action="append")
     arguments = parser.parse_args()
     results = []
@@ -319,10 +355,10 @@ async def main() -> None:
         connection = await place.connect()
         for name in arguments.only or SCENARIOS:
             for load in LOADS:
-                one = simulate(name, load, arguments.hours)
+                one = simulate(name, load, arguments.hours, arguments.seed)
                 await estimate(connection, one.asks)
                 result = figures(await ranges(connection, one.asks, one.recorded), one.surprises)
-                results.append({"scenario": name, "load": load} | result)
+                results.append({"scenario": name, "load": load, "seed": arguments.seed} | result)
                 if not arguments.json:
                     print(results[-1], flush=True)
         await connection.close()

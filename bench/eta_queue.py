@@ -6,7 +6,7 @@ Times are seconds of the simulation. A claim takes no time, and a job that ends 
 import heapq
 import math
 import random
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -53,8 +53,10 @@ GENERATE = (Stage("GENERATING", 14, 0.5, calls=True),)
 KINDS = {"enhance": ENHANCE, "generate": GENERATE}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class User:
+    """A user; two of the same name are two users."""
+
     name: str
     weight: int = 1
     cap: int | None = None
@@ -136,7 +138,7 @@ class Queue:
     slots: Counter[User] = field(default_factory=Counter)
     calls: deque[float] = field(default_factory=deque)
     runs: dict[tuple[str, str], Runs] = field(default_factory=lambda: defaultdict(Runs))
-    ends: deque[float] = field(default_factory=lambda: deque(maxlen=5_000))
+    ends: list[float] = field(default_factory=list)
     _events: int = 0
 
     def __post_init__(self) -> None:
@@ -288,7 +290,8 @@ class Queue:
     def facts(self, job: Job) -> dict[str, Any]:
         """Return the facts about an unfinished job, as darkroom.job_progress gathers them."""
         if job.state == "running":
-            return {"own": self._rest(job)} | self._provider(0, job)
+            own = self._rest(job)
+            return {"own": own, "passed_s": own[2]} | self._provider(0, job)
         before = self.ready[: bisect_left(self.ready, job.place)]
         held = [number for numbers in self.held.values() for number in numbers if number < job.place]
         ahead = [self.jobs[number] for _, number in before]
@@ -300,13 +303,19 @@ class Queue:
             fleet["newcomers"] = [
                 round(one.claimed_s - one.entered_s, 1) for one in self.running.values() if one.user not in users
             ]
-            fleet["per_s"] = sum(ended > self.now_s - 3_600 for ended in self.ends) / min(3_600, max(self.now_s, 1))
+            fleet["per_s"] = (len(self.ends) - bisect_right(self.ends, self.now_s - 3_600)) / min(
+                3_600, max(self.now_s, 1)
+            )
         own = [one for one in self.running.values() if one.user == job.user]
         pools = [fleet]
         if job.user.cap is not None:
             mine = [one for one in all_ahead if one.user == job.user]
             pools.append(self._pool(job.user.cap, own, mine, [], job))
-        made: dict[str, Any] = {"own": self._left(job), "pools": pools}
+        made: dict[str, Any] = {
+            "own": self._left(job.kind, job.stage),
+            "pools": pools,
+            "passed_s": self.now_s - job.entered_s,
+        }
         if job.state == "retrying":
             made["delay_s"] = max(0.0, job.due_s - self.now_s)
         return made | self._provider(len(all_ahead) + len(self.running), job)
@@ -319,9 +328,11 @@ class Queue:
             mean_s, variance, elapsed_s = self._rest(one)
             step_s = mean_s / BUCKETS
             alike[mean_s, variance, round(elapsed_s / step_s) * step_s] += 1
-        times = [self._left(one) for one in (*ahead, *held)] or [self._left(job)]
-        mean_s = sum(one[0] for one in times) / len(times)
-        variance = sum(one[1] + one[0] ** 2 for one in times) / len(times) - mean_s**2
+        alike_ahead = Counter((one.kind, one.stage) for one in (*ahead, *held)) or {(job.kind, job.stage): 1}
+        times = [(self._left(kind, stage), number) for (kind, stage), number in alike_ahead.items()]
+        jobs = sum(number for _, number in times)
+        mean_s = sum(number * one[0] for one, number in times) / jobs
+        variance = sum(number * (one[1] + one[0] ** 2) for one, number in times) / jobs - mean_s**2
         theirs = Counter((user.cap, number) for user, number in Counter(one.user for one in held).items())
         return {
             "lanes": lanes,
@@ -332,15 +343,15 @@ class Queue:
             "held": [[slots, number, users] for (slots, number), users in theirs.items()],
         }
 
-    def _left(self, job: Job) -> list[float]:
-        """Return mean and variance of the stages that a job has before it."""
-        runs = [self.runs[job.kind, stage.name] for stage in KINDS[job.kind][job.stage :]]
+    def _left(self, kind: str, stage: int) -> list[float]:
+        """Return mean and variance of a kind's stages from one on."""
+        runs = [self.runs[kind, one.name] for one in KINDS[kind][stage:]]
         return [sum(one.mean_s for one in runs), sum(one.variance for one in runs)]
 
     def _rest(self, job: Job) -> list[float]:
         """Return mean, variance and elapsed seconds of the stages from the present one on."""
         earlier_s = sum(self.runs[job.kind, stage.name].mean_s for stage in KINDS[job.kind][: job.stage])
-        return [*self._left(job), max(0.0, self.now_s - job.claimed_s - earlier_s)]
+        return [*self._left(job.kind, job.stage), max(0.0, self.now_s - job.claimed_s - earlier_s)]
 
     def _provider(self, before: int, job: Job) -> dict[str, Any]:
         made: dict[str, Any] = {}

@@ -204,19 +204,23 @@ END $$;
 
 -- Return the ranges that hold half and nine tenths of the ends, from the scores of earlier estimates: ln(what it took /
 -- median) / spread. Twenty values of a normal distribution, a little wider than the standard one, stand in for the first.
+-- As long as there are fewer than 100 scores, these are wider where the spread is below 0.35, so that nine tenths are half to
+-- twice the median or more: nothing is known yet of how fleet and load change here.
 CREATE OR REPLACE FUNCTION darkroom.estimate_range(median_s float8, spread float8, scores float8[], OUT eta_s float8,
                                         OUT eta_50_low_s float8, OUT eta_50_high_s float8,
                                         OUT eta_90_low_s float8, OUT eta_90_high_s float8)
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    widening float8 := 1 + greatest(0.35 / spread - 1, 0) * greatest(1 - cardinality(scores) / 100.0, 0);
     times float8[];
 BEGIN
     SELECT ARRAY(SELECT median_s * exp(least(spread * q.at, 20)) FROM unnest(percentile_cont('{0.5,0.25,0.75,0.05,0.95}'::float8[])
         WITHIN GROUP (ORDER BY s.score)) WITH ORDINALITY q (at, n) ORDER BY q.n)
     INTO times
-    FROM unnest(scores || '{-2.55,-1.87,-1.50,-1.21,-0.99,-0.78,-0.59,-0.41,-0.24,-0.08,
-                            0.08,0.24,0.41,0.59,0.78,0.99,1.21,1.50,1.87,2.55}'::float8[]) s (score);
+    FROM (SELECT m.score FROM unnest(scores) m (score)
+          UNION ALL SELECT n.score * widening FROM unnest('{-2.55,-1.87,-1.50,-1.21,-0.99,-0.78,-0.59,-0.41,-0.24,-0.08,
+                            0.08,0.24,0.41,0.59,0.78,0.99,1.21,1.50,1.87,2.55}'::float8[]) n (score)) s;
     eta_s := times[1];
     eta_50_low_s := times[2];
     eta_50_high_s := times[3];

@@ -543,6 +543,7 @@ COMMENT ON COLUMN darkroom.estimates.is_running IS 'Whether the job ran at that 
 COMMENT ON COLUMN darkroom.estimates.at IS 'When the estimate was made.';
 COMMENT ON COLUMN darkroom.estimates.median_s IS 'The estimated seconds until the job''s end: half of such jobs should be over by then.';
 COMMENT ON COLUMN darkroom.estimates.spread IS 'The estimated standard deviation of the logarithm of those seconds.';
+COMMENT ON COLUMN darkroom.estimates.passed_s IS 'For how many seconds the job had waited then, or, if it ran, for how many the stages from its present one on had run.';
 COMMENT ON COLUMN darkroom.estimates.ended_at IS 'When the job was over; NULL while it isn''t, or as long as nobody has looked.';
 COMMENT ON COLUMN darkroom.estimates.score IS
     'ln(seconds that it took / median_s) / spread; NULL while it isn''t over, and where a cancellation or a pause by an operator came between.';

@@ -28,6 +28,7 @@ FILES: Final = (
     "schema/rollup_tables.sql",
     "schema/stage_queue_tables.sql",
     "schema/progress_tables.sql",
+    "schema/passed_times.sql",
 )
 """Files in the order of the revisions that execute them."""
 

@@ -113,6 +113,19 @@ async def test_ranges_are_those_of_a_normal_distribution_until_there_are_scores(
     assert math.log(row["eta_50_low_s"] / 100) / 0.5 == pytest.approx(1.3 * -0.674, abs=0.1)
 
 
+async def test_ranges_are_wide_as_long_as_few_errors_are_known(database):
+    range_ = "SELECT * FROM darkroom.estimate_range(100, 0.1, $1::float8[])"
+    dice = random.Random(1)
+
+    first, some, many = [
+        await database.fetchrow(range_, [dice.gauss(0, 1) for _ in range(number)]) for number in (0, 50, 300)
+    ]
+
+    assert (first["eta_90_low_s"], first["eta_90_high_s"]) == pytest.approx((50, 200), rel=0.15)
+    assert first["eta_90_high_s"] > some["eta_90_high_s"] > many["eta_90_high_s"]
+    assert many["eta_90_high_s"] < 125
+
+
 async def test_ranges_become_those_of_the_scores(database):
     dice = random.Random(1)
     row = await database.fetchrow(RANGE, [dice.gauss(1, 3) for _ in range(300)])
@@ -133,9 +146,40 @@ async def test_estimates_are_scored_once_their_jobs_are_over(database, history):
 
     assert await database.run(score_estimates) == 1
 
-    (score,) = await database.fetchval("SELECT darkroom.scores(false, 10, now())")
+    (score,) = await database.fetchval("SELECT darkroom.scores(false, 10, 0, now())")
     (row,) = await database.fetch("SELECT * FROM darkroom.estimates WHERE job_id = $1", job)
     assert score == pytest.approx(math.log(100 / row["median_s"]) / row["spread"], rel=0.05)
+
+
+SCORED = """
+INSERT INTO darkroom.estimates (job_type, job_id, queue, is_running, at, median_s, spread, passed_s, ended_at, score)
+SELECT 'enhance', 'scored' || n || '-' || $1::float8, 'default', false, now(), 100, 0.5, $2,
+       now() - interval '1 hour', $1
+FROM generate_series(1, 300) n
+"""
+
+
+async def test_estimates_learn_from_those_of_which_the_same_part_had_passed(database):
+    await database.fetch(SCORED, 1.0, 0)  # as they entered
+    await database.fetch(SCORED, 2.0, 100)  # halfway
+
+    at_entry = await database.fetchval("SELECT darkroom.scores(false, 100, 0, now())")
+    halfway = await database.fetchval("SELECT darkroom.scores(false, 100, 90, now())")
+
+    assert (set(at_entry), set(halfway)) == ({1.0}, {2.0})
+
+
+async def test_two_fifths_of_estimates_are_of_jobs_that_have_just_entered(database, history):
+    await make_worker(database)
+    earlier = [await make_job(database) for _ in range(30)]
+    await database.fetch("UPDATE darkroom.job_queue SET created_at = created_at - interval '5 minutes'")
+    entered = {await make_job(database) for _ in range(2)}
+
+    await database.run(lambda connection: make_estimates(connection, 5))
+
+    made = {row["job_id"] for row in await database.fetch("SELECT job_id FROM darkroom.estimates")}
+    assert entered <= made
+    assert made & set(earlier)
 
 
 async def test_estimate_that_a_pause_came_between_teaches_nothing(database, history):

@@ -481,7 +481,7 @@ async def test_reader_may_ask_for_progress_and_for_nothing_behind_it(database, r
     assert (await reader.fetchrow(ASK, job))["place"] == 1
     for forbidden in (
         "SELECT * FROM darkroom.estimates",
-        "SELECT darkroom.scores(true, 1, now())",
+        "SELECT darkroom.scores(true, 1, 0, now())",
         "SELECT darkroom.facts_of_providers()",
         "SELECT darkroom.make_estimates(1)",
     ):

@@ -253,6 +253,7 @@ BEGIN
         SELECT t.* INTO own FROM darkroom.times_from(q.job_type, q.tier, q.stage) t;
         facts := jsonb_build_object('own', jsonb_build_array(own.mean_s, own.variance, greatest(0,
             extract(epoch FROM clock_timestamp() - q.started_at) - own.before_s)), 'is_running', true);
+        facts := facts || jsonb_build_object('passed_s', facts #> '{own,2}');
         RETURN;
     END IF;
     facts := darkroom.facts_of_wait(q) || providers;
@@ -300,7 +301,8 @@ BEGIN
         words := words || format('at most %s of its user at a time', darkroom.number_of((facts ->> 'cap')::bigint, 'job'));
     END IF;
     IF facts ? 'own' THEN
-        facts := facts || jsonb_build_object('delay_s', due_s);
+        facts := facts || jsonb_build_object('delay_s', due_s, 'passed_s',
+            greatest(0, extract(epoch FROM clock_timestamp() - greatest(q.created_at, q.run_at))));
         IF ceiling < (facts ->> 'lanes')::float8 THEN
             facts := jsonb_set(facts, '{pools,0,lanes}', to_jsonb(ceiling));
             words := words || format('%s at most %s at a time', providers ->> 'provider',
@@ -360,7 +362,8 @@ BEGIN
         SELECT o.* INTO outlook FROM darkroom.outlook(q) o;
         SELECT r.* INTO found FROM darkroom.estimate(outlook.facts) e
         CROSS JOIN LATERAL darkroom.estimate_range(e.median_s, e.spread,
-                                                   darkroom.scores(outlook.facts ? 'is_running', e.median_s, clock_timestamp())) r
+                                                   darkroom.scores(outlook.facts ? 'is_running', e.median_s,
+                                                                   (outlook.facts ->> 'passed_s')::float8, clock_timestamp())) r
         WHERE outlook.facts ? 'own';
         RETURN QUERY SELECT job.status, q.stage, q.attempts, outlook.place, found.eta_s, found.eta_50_low_s,
             found.eta_50_high_s, found.eta_90_low_s, found.eta_90_high_s, outlook.waits_for;
