@@ -191,32 +191,30 @@ BEGIN
     IF terms ? 'pauses' THEN
         pause := darkroom.pause_of(job.job_type, job.tier, terms -> 'pauses');
     END IF;
-    FOR attempt IN 1..2 LOOP
-        WITH paying AS MATERIALIZED (
-            SELECT darkroom.fair_units(job.tier, job.cost, terms -> 'weights', (
-                       SELECT b.tier::text FROM public.user_token_balances b WHERE b."userId" = job.user_id)) AS units
-            WHERE NOT EXISTS (SELECT FROM public.subscriptions s
-                              WHERE s."userId" = job.user_id AND s.status::text IN ('ACTIVE', 'TRIALING')
-                                AND (SELECT bool_or(p.priority) FROM public.subscription_plans p
-                                     WHERE p."stripePriceId" = s."stripePriceId"))),
-        moved AS (
-            UPDATE darkroom.turns t SET finish = greatest(t.finish, now_at) + p.units FROM paying p
-            WHERE t.ctid = (SELECT l.ctid FROM darkroom.turns l WHERE l.queue = of_queue AND l.user_id = job.user_id
-                            FOR NO KEY UPDATE SKIP LOCKED)
-            RETURNING t.finish - p.units AS tag, p.units)
-        INSERT INTO darkroom.job_queue
-            (job_type, job_id, user_id, tier, queue, stage, position, units, max_attempts, created_at, ready, paused_by,
-             held_by)
-        SELECT job.job_type, job.job_id, job.user_id, job.tier, of_queue, job.stage, m.tag, m.units, job.max_attempts,
-               job.created_at, pause IS NULL AND NOT needs_slot, pause,
-               CASE WHEN pause IS NULL AND needs_slot THEN 'cap' END
-        FROM moved m
-        ON CONFLICT (job_type, job_id) DO NOTHING;
-        EXIT WHEN FOUND;
-        IF attempt = 2 OR NOT darkroom.make_turn(of_queue, job.user_id) THEN
-            RETURN 0;
-        END IF;
-    END LOOP;
+    WITH paying AS MATERIALIZED (
+        SELECT darkroom.fair_units(job.tier, job.cost, terms -> 'weights', (
+                   SELECT b.tier::text FROM public.user_token_balances b WHERE b."userId" = job.user_id)) AS units
+        WHERE NOT EXISTS (SELECT FROM public.subscriptions s
+                          WHERE s."userId" = job.user_id AND s.status::text IN ('ACTIVE', 'TRIALING')
+                            AND (SELECT bool_or(p.priority) FROM public.subscription_plans p
+                                 WHERE p."stripePriceId" = s."stripePriceId"))),
+    moved AS (
+        UPDATE darkroom.turns t SET finish = greatest(t.finish, now_at) + p.units FROM paying p
+        WHERE t.ctid = (SELECT l.ctid FROM darkroom.turns l WHERE l.queue = of_queue AND l.user_id = job.user_id
+                        FOR NO KEY UPDATE SKIP LOCKED)
+        RETURNING t.finish - p.units AS tag, p.units)
+    INSERT INTO darkroom.job_queue
+        (job_type, job_id, user_id, tier, queue, stage, position, units, max_attempts, created_at, ready, paused_by,
+         held_by)
+    SELECT job.job_type, job.job_id, job.user_id, job.tier, of_queue, job.stage, m.tag, m.units, job.max_attempts,
+           job.created_at, pause IS NULL AND NOT needs_slot, pause,
+           CASE WHEN pause IS NULL AND needs_slot THEN 'cap' END
+    FROM moved m
+    ON CONFLICT (job_type, job_id) DO NOTHING;
+    IF NOT FOUND THEN
+        -- a turn that is made here is found by the next try
+        RETURN CASE WHEN darkroom.make_turn(of_queue, job.user_id) THEN darkroom.enqueue_one(job, terms) ELSE 0 END;
+    END IF;
     IF needs_slot THEN
         INSERT INTO darkroom.freed_slots (user_id) VALUES (job.user_id);
     END IF;
