@@ -360,10 +360,15 @@ BEGIN
             CONTINUE;
         END IF;
         SELECT o.* INTO outlook FROM darkroom.outlook(q) o;
-        SELECT r.* INTO found FROM darkroom.estimate(outlook.facts) e
+        SELECT greatest(r.eta_s, w.at_least_s) AS eta_s,
+               greatest(r.eta_50_low_s, w.at_least_s) AS eta_50_low_s, greatest(r.eta_50_high_s, w.at_least_s) AS eta_50_high_s,
+               greatest(r.eta_90_low_s, w.at_least_s) AS eta_90_low_s, greatest(r.eta_90_high_s, w.at_least_s) AS eta_90_high_s
+        INTO found FROM darkroom.estimate(outlook.facts) e
         CROSS JOIN LATERAL darkroom.estimate_range(e.median_s, e.spread,
                                                    darkroom.scores(outlook.facts ? 'is_running', e.median_s,
                                                                    (outlook.facts ->> 'passed_s')::float8, clock_timestamp())) r
+        CROSS JOIN LATERAL ( -- it can't end before it may begin
+            SELECT CASE WHEN r.eta_s IS NOT NULL THEN (outlook.facts ->> 'delay_s')::float8 END AS at_least_s) w
         WHERE outlook.facts ? 'own';
         RETURN QUERY SELECT job.status, q.stage, q.attempts, outlook.place, found.eta_s, found.eta_50_low_s,
             found.eta_50_high_s, found.eta_90_low_s, found.eta_90_high_s, outlook.waits_for;

@@ -50,6 +50,8 @@ BEGIN
     --: each job table
     UPDATE darkroom.job_queue q
     SET queue = darkroom.queue_of(q.stage, stage_queues), ready = false, paused_by = NULL, held_by = 'tag',
+        -- a refused job is claimed before it gets a tag, and virtual time moves to the position of what is claimed
+        position = darkroom.virtual_time(darkroom.queue_of(q.stage, stage_queues)),
         units = darkroom.fair_cost(q.tier, ({{cost j}})::integer) * 1000000
     FROM {{table}} j
     WHERE q.id = ANY (ARRAY(

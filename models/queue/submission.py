@@ -16,7 +16,7 @@ _DELETE_PICTURE: Final = 'DELETE FROM public.enhanced_images i WHERE i.id = $1 R
 _ORIGINAL_KEY: Final = 'SELECT i."originalR2Key" FROM public.enhanced_images i WHERE i.id = $1'
 BEGINS: Final = """
 WITH begins AS MATERIALIZED (
-    SELECT coalesce({at}, now() + {after}::interval) AS at,
+    SELECT coalesce({at}, now() + make_interval(secs => extract(epoch FROM {after}::interval)::float8)) AS at,
            set_config('darkroom.run_after', coalesce(extract(epoch FROM {after}::interval)::text, ''), true))
 """
 """The time to begin of a submission that follows in the same statement, of a time and a duration, one of which is NULL.

@@ -136,7 +136,7 @@ async def drain_times(
     groups: Sequence[JobGroup],
     lanes: Mapping[str, int],
     *,
-    stage_queues: Mapping[str, str] | None = None,
+    stage_queues: Mapping[str, str],
 ) -> dict[str, float | None]:
     """Return for each queue in how many seconds its waiting jobs have left it.
 
@@ -154,7 +154,7 @@ async def drain_times(
     going = [one for one in groups if one.status in {"waiting", "running"} and one.held_by not in {"paused", "refused"}]
     times = await mean_stage_times(connection, {(one.job_type, one.tier) for one in going})
     found: dict[str, float | None] = {}
-    for queue in {*lanes, *(group.queue for group in groups)}:
+    for queue in {*lanes, *stage_queues.values(), *(group.queue for group in groups)}:
         waiting = [one for one in groups if one.queue == queue and one.status == "waiting"]
         own = [one for one in going if one.queue == queue]
         is_kept = bool(waiting) and not any(one.status == "waiting" for one in own)
@@ -163,7 +163,7 @@ async def drain_times(
         elif not waiting:
             found[queue] = 0.0
         else:
-            load = load_of(own, times, analyzes=provider.analyzes, stage_queues=stage_queues or {})
+            load = load_of(own, times, analyzes=provider.analyzes, stage_queues=stage_queues)
             found[queue] = None if load is None else _needed_s(load, lanes[queue], provider)
     return found
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from models.connections import Connection
 from models.queue.counts import JobGroup, job_groups
 from models.queue.pause_records import LastingPause, lasting_pauses
+from models.queue.queues import recorded_stage_queues
 from models.queue.stats import (
     Capacity,
     LiveWorker,
@@ -85,7 +86,8 @@ async def queue_stats(runtime: Runtime) -> QueueStats:
         groups = await job_groups(connection)
         capacities = await queue_capacities(connection)
         lanes = {queue: one.lanes for queue, one in capacities.items()}
-        drains = await drain_times(connection, runtime.settings, groups, lanes)
+        stage_queues = await recorded_stage_queues(connection)
+        drains = await drain_times(connection, runtime.settings, groups, lanes, stage_queues=stage_queues)
         now = await server_time(connection)
         queues = [_queue_now(name, groups, capacities, drains[name], now) for name in sorted(drains)]
         return QueueStats(

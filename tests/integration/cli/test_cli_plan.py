@@ -69,14 +69,14 @@ def test_plan_refuses_what_names_no_stage_or_type(darkroom: Darkroom, words: tup
 
 
 def test_notes_fit_a_terminal(darkroom: Darkroom, arrange: Arrange, monkeypatch: pytest.MonkeyPatch) -> None:
-    arrange(lambda db: db.fetch(RUNS, 20))
+    arrange(lambda db: db.fetch(RUNS, "TIER_4K", 20, 8))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
 
     ran = darkroom("plan", "--jobs-per-day", "86400", "--tier", "1k", "--type", "generate")
 
     assert max(map(len, ran.err.splitlines())) <= 80
-    assert "measured times are of all tiers together, and of the providers" in " ".join(ran.err.split())
+    assert "measured times are of the providers and lanes that there were" in " ".join(ran.err.split())
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from models.queue.counts import count_queues
 from models.queue.leases import renew_lease
-from tests.support.builders import claim_jobs, make_job, make_user, make_worker, set_status
+from tests.support.builders import claim_jobs, make_job, make_user, make_worker, set_stage_queues, set_status
 from tests.support.calling import Arrange, Darkroom
 
 SECONDS = """
@@ -62,6 +62,19 @@ def test_queue_says_what_waits_who_works_and_how_long_it_takes(darkroom, arrange
         "drain_s": (8 * 10 + 10) / 4,
     }
     assert (row["queue"], row["oldest_wait_s"] >= 0) == ("default", True)
+
+
+def test_drain_of_a_queue_ends_where_the_next_stage_has_another_queue(darkroom, arrange):
+    seconds_known(arrange)
+    arrange(lambda db: set_stage_queues(db, GENERATING="gpu"))
+    worker = arrange(make_worker)
+    jobs(arrange, 10)
+    arrange(lambda db: claim_jobs(db, worker, most=2))
+
+    here, there = queues(darkroom)
+
+    assert (here["queue"], here["drain_s"]) == ("default", (8 * 2 + 2) / 4)
+    assert (there["queue"], there["waiting"], there["workers"]) == ("gpu", 0, 0)
 
 
 def test_drain_is_unknown_without_workers_times_or_while_all_is_paused(darkroom, arrange):

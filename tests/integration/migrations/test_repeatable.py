@@ -62,7 +62,7 @@ CHANGES = {
         "index darkroom.job_queue_claim_idx is missing",
     ),
     "a sequence that is dropped": (
-        "DROP SEQUENCE darkroom.wake_ups_sent_seq",
+        "DROP SEQUENCE darkroom.wake_ups_sent_seq CASCADE",
         "sequence darkroom.wake_ups_sent_seq is missing",
     ),
     "a trigger of another form": (

@@ -211,6 +211,7 @@ async def test_scheduled_job_begins_at_its_time(database, history):
 
     assert row["place"] is None
     assert 3_600 < row["eta_s"] < 3_700
+    assert 3_590 < row["eta_90_low_s"] <= row["eta_50_low_s"]
     assert is_in_order(row)
     assert row["waits_for"].startswith("it may begin at 2")
 

@@ -228,6 +228,22 @@ async def test_submission_with_a_key_and_a_duration_is_repeated_and_its_job_keep
     assert await balance_of(database, user) == 98
 
 
+async def test_duration_of_one_submission_says_nothing_of_others_in_its_transaction(database, foreign, user, image):
+    fixed = datetime(2040, 1, 5, tzinfo=UTC)
+
+    async def both(connection):
+        await submit_enhancement(connection, Enhancement(user, image, "TIER_1K", run_at=timedelta(hours=1)))
+        return await connection.fetchval(KEYED, user, image, fixed)
+
+    job = await database.commit("submit", both)
+
+    assert await foreign.fetchval(KEYED, user, image, fixed) == job
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="with another run_at"):
+        await foreign.fetchval(KEYED, user, image, fixed + timedelta(days=1))
+
+
+KEYED = "SELECT darkroom.submit_enhancement($1, $2, 'TIER_1K', idempotency_key => 'fixed', run_at => $3)"
+
 FOLLOW_UP = """
 CREATE FUNCTION public.follow_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     INSERT INTO public.mcp_generation_jobs (id, "userId", type, tier, "tokensCost", status, prompt, "updatedAt")

@@ -309,6 +309,24 @@ async def test_job_that_the_database_refused_to_start_is_moved_and_tried_again(d
     assert [one.job_id for one in claimed.claims] == [job]
 
 
+async def test_refused_job_takes_no_turn_of_its_old_queue_into_another(database):
+    await make_generation(database)
+    await database.fetch(
+        """UPDATE darkroom.job_queue SET status = 'retrying', ready = false, refused_since = now(), refusals = 1,
+               scheduled_at = now(), position = position + 200000000000"""
+    )
+    await set_stage_queues(database)
+    heavy = await make_user(database)
+    backlog = [await make_generation(database, user_id=heavy, tier="FREE") for _ in range(20)]
+    await database.commit("empty", empty_old_queues)
+
+    await claim_refused(database, await make_worker(database), "default", 5, {})
+    newcomer = await make_generation(database, tier="FREE")
+
+    assert newcomer in await claimed_ids(database, "default", most=3)
+    assert backlog
+
+
 async def test_paused_and_capped_jobs_are_moved_too(database):
     await set_caps(database, FREE=1)
     user = await make_user(database)

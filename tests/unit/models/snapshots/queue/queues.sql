@@ -49,6 +49,8 @@ DECLARE
 BEGIN
     UPDATE darkroom.job_queue q
     SET queue = darkroom.queue_of(q.stage, stage_queues), ready = false, paused_by = NULL, held_by = 'tag',
+        -- a refused job is claimed before it gets a tag, and virtual time moves to the position of what is claimed
+        position = darkroom.virtual_time(darkroom.queue_of(q.stage, stage_queues)),
         units = darkroom.fair_cost(q.tier, (j."tokensCost")::integer) * 1000000
     FROM public.image_enhancement_jobs j
     WHERE q.id = ANY (ARRAY(
@@ -61,6 +63,8 @@ BEGIN
     moved := moved + changed;
     UPDATE darkroom.job_queue q
     SET queue = darkroom.queue_of(q.stage, stage_queues), ready = false, paused_by = NULL, held_by = 'tag',
+        -- a refused job is claimed before it gets a tag, and virtual time moves to the position of what is claimed
+        position = darkroom.virtual_time(darkroom.queue_of(q.stage, stage_queues)),
         units = darkroom.fair_cost(q.tier, (j."tokensCost")::integer) * 1000000
     FROM public.mcp_generation_jobs j
     WHERE q.id = ANY (ARRAY(

@@ -7,14 +7,15 @@ RETURN encode(sha256(convert_to(value, 'UTF8')), 'hex');
 
 -- Return the time to begin as it is kept to compare a repeated submission: the time, or the duration from which the
 -- library has computed it, since that gives another time in each transaction. `darkroom.run_after` has the duration in
--- seconds.
+-- seconds; it is set for the transaction, in which others may submit with times of their own.
 CREATE OR REPLACE FUNCTION darkroom.time_argument(run_at timestamptz) RETURNS jsonb
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     after text := nullif(current_setting('darkroom.run_after', true), '');
 BEGIN
-    RETURN CASE WHEN after IS NULL THEN to_jsonb(extract(epoch FROM run_at)) ELSE to_jsonb('+' || after) END;
+    RETURN CASE WHEN run_at = now() + make_interval(secs => after::float8) THEN to_jsonb('+' || after)
+                ELSE to_jsonb(extract(epoch FROM run_at)) END;
 END $$;
 
 -- Return the names of the arguments that differ from those of a key's first submission; NULL if none does. A submission
