@@ -165,7 +165,7 @@ SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     users text[] := ARRAY(SELECT DISTINCT j.user_id FROM unnest(jobs) j ORDER BY j.user_id);
-    weights jsonb := coalesce(terms -> 'weights', {{weights}});
+    weights jsonb := terms -> 'weights';
     tiers jsonb := darkroom.tiers_of(users);
     now_at bigint := darkroom.virtual_time(of_queue);
     head_starts regclass;
@@ -192,8 +192,7 @@ BEGIN
     END IF;
     WITH job AS MATERIALIZED (
             SELECT j.ordinality AS n, j.user_id, darkroom.fair_cost(j.tier, j.cost) * 1000000 AS work,
-                   darkroom.fair_cost(j.tier, j.cost) * 1000000
-                       / coalesce((weights ->> coalesce(tiers ->> j.user_id, 'FREE'))::bigint, 1) AS units,
+                   darkroom.fair_units(j.tier, j.cost, weights, tiers ->> j.user_id) AS units,
                    j.user_id = ANY (ahead) AS has_priority
             FROM unnest(jobs) WITH ORDINALITY j),
         seen AS MATERIALIZED (

@@ -232,8 +232,9 @@ async def test_duration_of_one_submission_says_nothing_of_others_in_its_transact
     fixed = datetime(2040, 1, 5, tzinfo=UTC)
 
     async def both(connection):
-        await submit_enhancement(connection, Enhancement(user, image, "TIER_1K", run_at=timedelta(hours=1)))
-        return await connection.fetchval(KEYED, user, image, fixed)
+        async with connection.transaction():
+            await submit_enhancement(connection, Enhancement(user, image, "TIER_1K", run_at=timedelta(hours=1)))
+            return await connection.fetchval(KEYED, user, image, fixed)
 
     job = await database.commit("submit", both)
 

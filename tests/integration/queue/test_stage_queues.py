@@ -317,14 +317,14 @@ async def test_refused_job_takes_no_turn_of_its_old_queue_into_another(database)
     )
     await set_stage_queues(database)
     heavy = await make_user(database)
-    backlog = [await make_generation(database, user_id=heavy, tier="FREE") for _ in range(20)]
+    for _ in range(20):
+        await make_generation(database, user_id=heavy, tier="FREE")
     await database.commit("empty", empty_old_queues)
 
     await claim_refused(database, await make_worker(database), "default", 5, {})
     newcomer = await make_generation(database, tier="FREE")
 
     assert newcomer in await claimed_ids(database, "default", most=3)
-    assert backlog
 
 
 async def test_paused_and_capped_jobs_are_moved_too(database):
