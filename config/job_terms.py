@@ -7,7 +7,10 @@ DEFAULT_QUEUE: Final = "default"
 """The queue of all stages for which DARKROOM_STAGE_QUEUES names no other one."""
 
 STAGES: Final = ("ANALYZING", "CROPPING", "PROMPTING", "GENERATING")
-"""The stages of all job types in their order: a type has some of them, the last one always."""
+"""The stages of all job types that make pictures, in their order: a type has some of them, the last one always."""
+
+LONE_STAGES: Final = ("CALLING",)
+"""The stages of job types that have no other one, because they make no picture."""
 
 MAX_PROMPT_CHARS: Final = 8_000
 

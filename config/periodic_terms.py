@@ -33,7 +33,7 @@ RETENTION_DAYS: Final = {
 KEPT_FOREVER: Final = frozenset(
     (
         *("token_transactions", "audit_logs", "job_money", "job_queue", "opening_balances", "subscription_periods"),
-        *("image_enhancement_jobs", "mcp_generation_jobs", "user_token_balances", "subscriptions"),
+        *("token_entries", "image_enhancement_jobs", "mcp_generation_jobs", "user_token_balances", "subscriptions"),
         *("users", "enhanced_images", "api_keys", "vouchers", "voucher_redemptions", "operator_actions"),
     )
 )

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from config.application_names import parse_entries
 from config.fair_terms import HEAD_START_TOKENS, MOST_WEIGHT, WEIGHTS, HeadStart, UserCaps, Weights
 from config.job_terms import DEFAULT_QUEUE
 from config.queue_terms import StageQueues
@@ -24,6 +25,13 @@ class ProcessSettings(SettingGroup):
     )
     processes: PositiveInt = Field(
         default=2, description="Worker processes that `darkroom worker` keeps running; set it to the number of cores"
+    )
+    application: Annotated[tuple[str, ...], BeforeValidator(parse_entries)] | None = Field(
+        default=None,
+        description="Applications whose job tables are drained, separated by commas: NAME, NAME@SCHEMA or the path of "
+        "a .toml file that describes one, with @SCHEMA where its tables don't stand in public. `darkroom db upgrade` "
+        "records it, and a process that is started with another list stops. Unset: as recorded, or recognised by the "
+        "tables",
     )
     queues: Names = Field(
         default=(DEFAULT_QUEUE,),

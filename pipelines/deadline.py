@@ -26,7 +26,7 @@ class Deadline:
     The block raises TimeoutError if it took longer. Blocks of one task that follow each other may share a deadline.
     """
 
-    __slots__ = ("_cancelling", "_is_expired", "_left_s", "_loop", "_task", "ends_s", "planned_s")
+    __slots__ = ("_cancelling", "_is_expired", "_left_s", "_loop", "_task", "ends_s", "planned_s", "whole_s")
 
     def __init__(self, within_s: float = math.inf) -> None:
         """Store how long the block may take, in seconds. The current task is the one that runs the block."""
@@ -35,7 +35,7 @@ class Deadline:
             raise RuntimeError("a deadline needs a task, which it can cancel")
         self._task: Callable[[], Any] = weakref.ref(task)  # its context holds this deadline, which would be a cycle
         self._loop = asyncio.get_running_loop()
-        self._left_s = within_s
+        self._left_s = self.whole_s = within_s
         self._is_expired = False
         self.ends_s: float | None = None
         """The time of the event loop at which it ends; None while it stands still, and between blocks."""
@@ -47,7 +47,7 @@ class Deadline:
 
     def within(self, within_s: float) -> Self:
         """Return this deadline for a block that may take so many seconds."""
-        self._left_s = within_s
+        self._left_s = self.whole_s = within_s
         return self
 
     def __enter__(self) -> Self:
@@ -84,6 +84,11 @@ class Deadline:
     def left_s(self) -> float:
         """How many seconds the block may still take, not counting a wait that lasts."""
         return self._left_s if self.ends_s is None else max(0.0, self.ends_s - self._loop.time())
+
+    def restart(self) -> None:
+        """Let the rest of the block take as long, from now on, as the whole block might. It doesn't stand still now."""
+        self._left_s = self.whole_s
+        self.ends_s = self.planned_s = self._loop.time() + self.whole_s
 
     def pause(self) -> None:
         """Let it stand still until `resume`."""

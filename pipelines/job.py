@@ -7,9 +7,13 @@ from typing import Any, Final, Self
 from config.tiers import Tier
 from config.values import value
 from pipelines.corrections import Corrections
+from pipelines.endpoint import EndpointRequest
 from pipelines.imaging.geometry import PixelBox
 from pipelines.options import PipelineOptions
 from pipelines.prompts import Purpose
+
+OWN_APPLICATION: Final = "pictures"
+"""The application whose job types have no name before them."""
 
 
 @value
@@ -20,8 +24,11 @@ class Job:
     `source_key` the key of a blend's second picture. `image_id` names the
     original's row and becomes part of the result's key; it is None for a job
     whose table has no picture rows. `prompt` is the user's own, if there is one. `aspect` is the
-    width / height that a picture made from words should have. `purpose` is what
-    the job's type asks of a provider.
+    width / height that a picture made from words should have, or that the result of another application's job should
+    have. `call` is what a job asks of an HTTP endpoint. `purpose` is what the job's type asks of a provider.
+    `more_keys` are the keys of the pictures that the provider gets after the first one. `count` is how many pictures
+    are to be made. `choices_path` is what the path of the model and the temperature that the job names begins with, in
+    messages.
     """
 
     id: str
@@ -35,7 +42,21 @@ class Job:
     prompt: str | None = None
     input_url: str | None = None
     aspect: float | None = None
+    call: EndpointRequest | None = None
+    more_keys: tuple[str, ...] = ()
+    count: int = 1
+    choices_path: str = "generationConfig"
     purpose: Purpose = field(kw_only=True)
+
+    @property
+    def application(self) -> str:
+        """The application whose job it is: what stands before the last dot of its type."""
+        return self.job_type.rpartition(".")[0] or OWN_APPLICATION
+
+    @property
+    def is_reshaped(self) -> bool:
+        """Whether the result has an aspect of its own, and not that of the picture that the job works on."""
+        return self.aspect is not None and self.purpose is not Purpose.GENERATE
 
 
 _EDGES = ("x", "y", "w", "h")
@@ -101,7 +122,8 @@ class Prompt:
     """What a provider is to do, as a text for remote models and as corrections for the local engine.
 
     `model` and `temperature` are a pipeline's choices for remote models; `words` are the texts that the user and the
-    pipeline's owner wrote.
+    pipeline's owner wrote. `number` is which of the job's pictures is to be made: it tells calls apart that ask for the
+    same. `is_reshaped` is true if the result must not have the aspect of the first picture.
     """
 
     text: str
@@ -110,13 +132,17 @@ class Prompt:
     model: str | None = None
     temperature: float | None = None
     words: str = ""
+    number: int = 1
+    is_reshaped: bool = False
 
     @classmethod
     def of_job(cls, text: str, corrections: Corrections, job: Job) -> Self:
         """Build the prompt of a job from its text and its corrections."""
         options = job.options.generation
         words = job.prompt or job.options.prompt.custom_instructions or ""
-        return cls(text, corrections, job.purpose, options.model, options.temperature, words)
+        return cls(
+            *(text, corrections, job.purpose, options.model, options.temperature, words), is_reshaped=job.is_reshaped
+        )
 
 
 @value

@@ -7,6 +7,7 @@ from typing import Final
 from config.process_settings import ProcessSettings
 from config.settings import SettingsError
 from pipelines.analysis import Analysis
+from pipelines.endpoint import EndpointAnswer
 from pipelines.job import Crop, Generated, PromptText
 from pipelines.prompts import Purpose
 from pipelines.stage import Stage, StageFunction
@@ -17,9 +18,9 @@ class JobType:
     """A kind of job.
 
     Attributes:
-        name: its name in rows of the queue.
+        name: its name in rows of the queue, there with its application and a dot before it, but for `pictures`.
         stages: its stages in order, at least one.
-        purpose: what its stages ask a provider to do.
+        purpose: what its stages ask a provider to do, if one of them asks a provider.
     """
 
     name: str
@@ -33,6 +34,7 @@ PROMPT: Final = Stage("PROMPTING", StageFunction("pipelines.stages.prompt:prompt
 GENERATE: Final = Stage(
     "GENERATING", StageFunction("pipelines.stages.generate:generate"), output=Generated, deadline_s=420
 )
+CALL: Final = Stage("CALLING", StageFunction("pipelines.stages.call:call"), output=EndpointAnswer, deadline_s=120)
 
 JOB_TYPES = {
     job_type.name: job_type
@@ -41,9 +43,24 @@ JOB_TYPES = {
         JobType("blend", (ANALYZE, CROP, PROMPT, GENERATE), Purpose.BLEND),
         JobType("generate", (GENERATE,), Purpose.GENERATE),
         JobType("modify", (GENERATE,), Purpose.MODIFY),
+        JobType("call", (CALL,)),
     )
 }
-"""The job types by name, as in `job_queue.job_type`."""
+"""The job types by name: of an application's type `APPLICATION.TYPE`, the part after the last dot."""
+
+
+def job_type_of(name: str) -> JobType:
+    """Return the job type of a name as in `job_queue.job_type`: `TYPE`, or `APPLICATION.TYPE`.
+
+    Raises:
+        KeyError: there is no such type.
+    """
+    return JOB_TYPES[name.rpartition(".")[2]]
+
+
+def is_job_type(name: str) -> bool:
+    """Return whether `job_type_of` knows a name."""
+    return name.rpartition(".")[2] in JOB_TYPES
 
 
 def import_stages() -> None:

@@ -99,6 +99,31 @@ def modified_key(user_id: str, job_id: str, sha256: str) -> str:
     return _key(f"mcp-modified/{encoded_id(user_id)}/{_result_name(encoded_id(job_id), sha256)}")
 
 
+def result_folder(application: str, user_id: str) -> str:
+    """Return the folder of the results of another application than `pictures` for one user, without its slash."""
+    return f"{application}/{encoded_id(user_id)}"
+
+
+def result_key(application: str, user_id: str, job_id: str, number: int, sha256: str) -> str:
+    """Build the key of a result of another application than `pictures`.
+
+    Args:
+        application: its name.
+        user_id: the job's owner.
+        job_id: the job. If it makes the key too long, a hash of this id is used in its place.
+        number: which of the job's results it is, from 1.
+        sha256: hash of the encoded result, 64 hex digits.
+
+    Raises:
+        InvalidOptionsError: the hash isn't 64 hex digits.
+    """
+    folder = result_folder(application, user_id)
+    key = f"{folder}/{_result_name(f'{encoded_id(job_id)}-{number}', sha256)}"
+    if key_problem(key) is not None:
+        key = f"{folder}/{_result_name(f'{_hashed(job_id)}-{number}', sha256)}"
+    return _key(key)
+
+
 def input_key(user_id: str, job_id: str, extension: str) -> str:
     """Build the key of the picture that a MODIFY job changes.
 

@@ -104,8 +104,12 @@ def resolve(pipeline: Mapping[str, Any] | None) -> PipelineOptions:
     )
 
 
-def check(pipeline: Mapping[str, Any]) -> None:
+def check(pipeline: Mapping[str, Any], named: Mapping[str, str] | None = None) -> None:
     """Check a pipeline's JSON against every rule.
+
+    Args:
+        pipeline: as for `resolve`.
+        named: other names, for messages, of columns that the job has under such names.
 
     Raises:
         InvalidOptionsError: for the first rule that is broken, with its path and the reason.
@@ -114,7 +118,8 @@ def check(pipeline: Mapping[str, Any]) -> None:
         for path, value in _places(pipeline, rule.path.split("."), ""):
             reason = None if value is None else _reason(rule, value)
             if reason is not None:
-                raise InvalidOptionsError(f"{path}: {reason}")
+                column, dot, rest = path.partition(".")
+                raise InvalidOptionsError(f"{(named or {}).get(column, column)}{dot}{rest}: {reason}")
 
 
 def _places(value: Any, steps: list[str], path: str) -> Iterator[tuple[str, Any]]:

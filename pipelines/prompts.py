@@ -57,7 +57,11 @@ def corrections(analysis: Analysis | None, options: PromptOptions) -> Correction
 
 
 def prompt_text(
-    purpose: Purpose, analysis: Analysis | None, options: PipelineOptions, request: str | None = None
+    purpose: Purpose,
+    analysis: Analysis | None,
+    options: PipelineOptions,
+    request: str | None = None,
+    pictures: int = 1,
 ) -> str:
     """Return the text for a remote model; it is also stored as the row's `geminiPrompt`.
 
@@ -66,9 +70,11 @@ def prompt_text(
         analysis: None if the pipeline switched it off; the model then judges by itself.
         options: the pipeline's options; its texts are quoted.
         request: what the user asked of a generate or modify job.
+        pictures: how many pictures the job works on, of another application than `pictures`.
     """
     prompt = options.prompt
-    lines = [_FIRST[purpose]]
+    several = f"Make one picture of the {pictures} pictures, in their order, as the quoted request says."
+    lines = [several if purpose is Purpose.MODIFY and pictures > 1 else _FIRST[purpose]]
     if request is not None:
         lines.append(f"Request: {_quoted(request)}")
     if purpose in {Purpose.ENHANCE, Purpose.BLEND}:

@@ -7,6 +7,8 @@ from config.job_terms import MAX_PROMPT_CHARS
 from pipelines import keys
 from pipelines.errors import InvalidOptionsError, NotYoursError
 
+MAX_ASPECT_CHARS = 20
+
 
 def check_prompt(prompt: str | None) -> None:
     """Check a user's prompt, if there is one.
@@ -22,8 +24,12 @@ def check_prompt(prompt: str | None) -> None:
         raise InvalidOptionsError(f"the prompt has {len(prompt):,} characters; the limit is {MAX_PROMPT_CHARS:,}")
 
 
-def aspect_of(text: str | None) -> float | None:
+def aspect_of(text: str | None, where: str = "") -> float | None:
     """Parse `W:H`, as `submit_generation` stores it; None leaves the aspect to the provider.
+
+    Args:
+        text: the text.
+        where: what a message begins with.
 
     Raises:
         InvalidOptionsError: the text has another form.
@@ -31,8 +37,8 @@ def aspect_of(text: str | None) -> float | None:
     if text is None:
         return None
     width, _, height = text.partition(":")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise InvalidOptionsError(f"aspect {text[:20]!r} is no W:H, such as 16:9")
+    if len(text) > MAX_ASPECT_CHARS or not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise InvalidOptionsError(f"{where}aspect {text[:20]!r} is no W:H, such as 16:9")
     return int(width) / int(height)
 
 
@@ -73,6 +79,21 @@ def check_references(config: Mapping[str, Any], owner_id: str | None) -> None:
             raise NotYoursError(
                 f"promptConfig.referenceImages[{number}].r2Key: {key} is not under its pipeline owner's prefix"
             )
+
+
+def check_own_references(config: Mapping[str, Any], folder: str) -> None:
+    """Check the keys of the reference pictures that a job of another application names itself.
+
+    Args:
+        config: its choices as a pipeline's JSON columns have them.
+        folder: the folder of its user's results, the only one that is known to be theirs.
+
+    Raises:
+        NotYoursError: a key is outside of it.
+    """
+    for number, key in reference_keys(config):
+        if not keys.is_under(key, folder):
+            raise NotYoursError(f"promptConfig.referenceImages[{number}].r2Key: {key} is not under {folder}/")
 
 
 def ids_that_share(named: Iterable[tuple[str | None, str]]) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from config.values import value
-from pipelines.job_types import JOB_TYPES
+from pipelines.job_types import job_type_of
 from pipelines.output import Output
 from pipelines.stage import Stage
 
@@ -26,7 +26,7 @@ class Resumption:
 
 def split(job_type: str, stage: str) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
     """Return a job type's stages before `stage`, and those from `stage` on; for an unknown stage, none and all."""
-    stages = JOB_TYPES[job_type].stages
+    stages = job_type_of(job_type).stages
     first = next((number for number, one in enumerate(stages) if one.name == stage), 0)
     return stages[:first], stages[first:]
 

@@ -24,6 +24,10 @@ lane by default. A job waits until there is room for its pictures."""
 OutputT = TypeVar("OutputT", bound=Output)
 
 
+async def unrecorded(_number: int, _picture: Generated) -> None:
+    """Record no picture, where a stage runs for nobody's job."""
+
+
 @value
 class StageContext:
     """What a stage works with: the job, the outputs of finished stages, and interfaces to storage and providers.
@@ -33,10 +37,14 @@ class StageContext:
     `inputs` limits the bytes of encoded pictures that all jobs of a process hold together.
     `provider_identity` names the configured providers and models, in order. `find_same` returns the picture that the
     same user already has for the same input hash; without it nothing is reused.
-    `earlier` is a picture that an earlier attempt bought and stored before it lost its claim. `bought` makes, for the
+    `earlier` is a picture that an earlier attempt bought and stored before it lost its claim; of a job that makes
+    several, the last. `recorded` has the others that this attempt or an earlier one has made, by their numbers from 1;
+    `record` is awaited with each before the next one is bought. `bought` makes, for the
     hash of all that is asked for, the block in which a picture is bought and finished. The block is given an answer
     that was bought for the same before and isn't finished yet, if there is one; if it ends before the answer is
-    finished, and the answer isn't the reason, the answer is stored as it came.
+    finished, and the answer isn't the reason, the answer is stored as it came. `calling` makes the block in which an
+    endpoint is called: it begins once everything is committed that earlier stages wrote, and gets time to end when the
+    process stops.
     """
 
     job: Job
@@ -51,11 +59,20 @@ class StageContext:
     answer_limits: DecodeLimits = field(default_factory=lambda: DecodeLimits(max_bytes=100_000_000))
     find_same: Callable[[str], Awaitable[Generated | None]] | None = None
     earlier: Generated | None = None
+    recorded: dict[int, Generated] = field(default_factory=dict)
+    record: Callable[[int, Generated], Awaitable[None]] = unrecorded
     bought: Callable[[str], AbstractAsyncContextManager[Answer[EncodedImage] | None]] = lambda _hash: nullcontext()
+    calling: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
 
     def output(self, kind: type[OutputT]) -> OutputT | None:
         """Return the output of the latest finished stage that has one of a type; None if no finished stage has."""
         return next((one for one in reversed(self.outputs) if isinstance(one, kind)), None)
+
+    @property
+    def pictures(self) -> list[Generated]:
+        """The job's pictures in order, once the stage that makes them has finished; empty before."""
+        last = self.output(Generated)
+        return [] if last is None else [*(self.recorded[number] for number in range(1, self.job.count)), last]
 
     def add(self, output: Output | None) -> None:
         """Add the output of a stage that has finished, for the stages after it."""

@@ -16,6 +16,7 @@ import pytest
 
 from config.postgres_url import parse_postgres_url
 from config.tiers import PRICES_TOKENS
+from models.applications import registry
 from models.database import Database
 from models.schema.migrate import upgrade
 from tests.support.brokers import broker_server, fleet_broker_url, rabbitmq  # noqa: F401 - fixtures, found by their names
@@ -53,6 +54,9 @@ def pytest_configure(config: pytest.Config) -> None:
             signal.signal(number, lambda *_: None)
 
 
+DRAINED = registry.applications()
+"""`pictures`, and what a plugin has added to it."""
+
 HERE = Path(__file__).parent
 WITH_PROCESSES = ("acceptance", "chaos")
 """Folders whose tests start processes, and wait for them more than they compute."""
@@ -62,7 +66,14 @@ LONGEST = (
     *("test_decision", "test_imaging_pool", "test_kept_answers", "test_plans", "test_kept_plans", "test_gate"),
     *("test_supervision", "test_networks", "test_gemini", "test_row_security", "test_faults_inside"),
     *("test_unrelated_relations", "test_db_upgrade", "test_workers", "test_scheduler", "test_wheel", "test_model"),
-    *("test_page_examples", "test_odd_answers", "test_imaging_odd_files", "test_process_start", "test_raised_states"),
+    *(
+        "test_page_examples",
+        "test_odd_answers",
+        "test_imaging_odd_files",
+        "test_process_start",
+        "test_raised_states",
+        "test_box_actions",
+    ),
 )
 
 
@@ -103,6 +114,14 @@ def pytest_collection_finish() -> None:
     """Collect garbage from now on, but never look through what was collected of tests."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def only_pictures() -> Iterator[None]:
+    """Let this process drain what it drained at first: an upgrade makes it drain what is recorded in its database."""
+    registry.use(DRAINED)
+    yield
+    registry.use(DRAINED)
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,8 @@ class OrphansMode:
 
     Attributes:
         removes: whether orphans that an earlier run has reported are removed.
+        covers_other_applications: whether that is so of objects of other applications than `pictures`, too: another
+            tool always made their tables.
         removes_answers: whether those are removed that were answers of providers. No row names one, and only Darkroom
             reads them, so they stay only where somebody has forbidden every removal.
         covers_producers_inputs: whether inputs of finished jobs that a producer uploaded are removed too.
@@ -41,6 +43,7 @@ class OrphansMode:
     """
 
     removes: bool
+    covers_other_applications: bool
     removes_answers: bool
     covers_producers_inputs: bool
     reason: str
@@ -53,10 +56,16 @@ async def orphans_mode(connection: Connection, settings: Settings) -> OrphansMod
     """
     if settings.orphans is not None:
         is_set = settings.orphans == "delete"
-        return OrphansMode(is_set, is_set, is_set, f"DARKROOM_ORPHANS={settings.orphans}")
+        return OrphansMode(is_set, is_set, is_set, is_set, f"DARKROOM_ORPHANS={settings.orphans}")
     is_ours = await are_tables_ours(connection)
     reason = "Darkroom made the tables" if is_ours else "another tool made the tables"
-    return OrphansMode(removes=is_ours, removes_answers=True, covers_producers_inputs=False, reason=reason)
+    return OrphansMode(
+        removes=is_ours,
+        covers_other_applications=False,
+        removes_answers=True,
+        covers_producers_inputs=False,
+        reason=reason,
+    )
 
 
 Record = Callable[[str, str, int], Awaitable[None]]

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from models.connections import Connection
 
 By = Literal["user", "model", "day", "job"]
+Types = Sequence[str] | None
 
 _COLUMNS: Final[Mapping[By, str]] = {
     "user": """c.payer AS "user\"""",
@@ -26,6 +27,7 @@ SELECT {columns}, count(*) AS calls, count(*) FILTER (WHERE c.outcome = 'answere
        coalesce(sum(coalesce(c.cost_usd, CASE WHEN c.may_be_paid THEN c.quoted_usd ELSE 0 END)), 0) AS cost_usd
 FROM darkroom.provider_calls c
 WHERE c.payer IS NOT NULL AND c.started_at >= now() - make_interval(days => $1) AND ($3::text IS NULL OR c.job_id = $3)
+  AND ($4::text[] IS NULL OR c.job_type = ANY ($4))
 GROUP BY {groups} ORDER BY {order} LIMIT $2
 """
 _FIGURES: Final = ("calls", "answered", "open", "images", "prompt_units", "output_units", "cost_usd")
@@ -67,18 +69,21 @@ class SpentBudget:
 
 
 async def list_costs(
-    connection: Connection, by: By, *, days: int, most: int, job_id: str | None = None
+    connection: Connection, by: By, *, days: int, most: int, job_id: str | None = None, types: Types = None
 ) -> list[CostLine]:
     """Return calls, units and USD of the last `days` days, grouped by payer, model, day (UTC) or job.
 
-    With a `job_id`, only that job's calls are counted.
+    With a `job_id`, only that job's calls are counted; `types` are those of the jobs of its table, and without them
+    jobs of all tables with this id are counted.
     """
-    return [_line(dict(row)) for row in await connection.fetch(_costs(by), days, most, job_id)]
+    return [_line(dict(row)) for row in await connection.fetch(_costs(by), days, most, job_id, types)]
 
 
-async def count_costs(connection: Connection, by: By, *, days: int, job_id: str | None = None) -> int:
+async def count_costs(
+    connection: Connection, by: By, *, days: int, job_id: str | None = None, types: Types = None
+) -> int:
     """Count the lines that `list_costs` would return without a limit."""
-    return int(await connection.fetchval(f"SELECT count(*) FROM ({_costs(by)}) c", days, None, job_id))
+    return int(await connection.fetchval(f"SELECT count(*) FROM ({_costs(by)}) c", days, None, job_id, types))
 
 
 def _costs(by: By) -> str:

@@ -26,9 +26,9 @@ SELECT c.id, c.started_at, c.provider, c.model, c.purpose, c.job_id, c.may_be_pa
 FROM darkroom.provider_calls c WHERE {LEFT_OPEN} ORDER BY c.id LIMIT $1
 """
 _COUNT: Final = f"SELECT count(*) FROM darkroom.provider_calls c WHERE {LEFT_OPEN}"
-_STATE: Final = (
-    f"SELECT c.job_id, c.outcome, {LEFT_OPEN} AS is_left_open FROM darkroom.provider_calls c WHERE c.id = $1"
-)
+_STATE: Final = f"""
+SELECT c.job_type, c.job_id, c.outcome, {LEFT_OPEN} AS is_left_open FROM darkroom.provider_calls c WHERE c.id = $1
+"""
 # The quoted price stays counted. `neutral`: the call says nothing about its provider's health.
 _CLOSE: Final = """
 SELECT darkroom.close_call(c.id, $2, c.may_be_paid, NULL, NULL, NULL, NULL, NULL, NULL, true, 'neutral', NULL, NULL,
@@ -66,6 +66,7 @@ class CallState:
     `is_left_open` says that the call is open, and that no process will close it any more.
     """
 
+    job_type: str
     job_id: str
     outcome: str
     is_left_open: bool

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from asyncpg import Record
 
@@ -293,6 +293,20 @@ CROSS JOIN LATERAL (
     WHERE p.job_id = asked.job_id AND p.job_type = asked.job_type AND p.purpose = 'generate' OFFSET 0) c
 ORDER BY c.id
 """
+
+
+_ASKED: Final = """
+SELECT c.provider, c.model, c.outcome, c.problem, c.may_be_paid
+FROM (SELECT p.* FROM darkroom.provider_calls p
+      WHERE p.job_id = $2 AND p.job_type = $1 AND p.purpose = 'generate' OFFSET 0) c
+WHERE c.input_hash = $3 ORDER BY c.id
+"""
+
+
+async def generations_asked(connection: Connection, claim: Claim, call_hash: str) -> list[Generation]:
+    """Return those generate calls of a job, of all attempts, that asked for the same; oldest first, open ones too."""
+    rows = await connection.fetch(_ASKED, claim.job_type, claim.job_id, call_hash)
+    return [Generation(**row) for row in rows]
 
 
 async def generations(connection: Connection, claims: Sequence[Claim]) -> list[list[Generation]]:

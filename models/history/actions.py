@@ -1,6 +1,6 @@
 """Records of what operators change: in Darkroom's own table, and in the application's audit log where it has one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -28,11 +28,15 @@ VALUES (darkroom.new_id(),
 """
 _ABOUT_JOB: Final = """
 SELECT a.at, a.actor, a.action, a.target, a.after, a.reason FROM darkroom.operator_actions a
-WHERE a.target = $1 OR (a.action = 'job_retry' AND a.after ->> 'jobId' = $1)
+WHERE (a.target = $1 AND a.action = ANY ($3) OR a.action = 'job_retry' AND a.after ->> 'jobId' = $1)
+  AND ($2::text[] IS NULL OR coalesce(a.after ->> 'jobType' = ANY ($2), true))
 """
 _IS_RETRIED: Final = """
-SELECT EXISTS (SELECT FROM darkroom.operator_actions a WHERE a.action = 'job_retry' AND a.target = $1)
+SELECT EXISTS (SELECT FROM darkroom.operator_actions a
+               WHERE a.action = 'job_retry' AND a.target = $1 AND coalesce(a.after ->> 'jobType', $2) = $2)
 """
+_OF_JOBS: Final = ("job_cancel", "job_retry", "job_run_now", "job_reschedule", "call_acknowledge")
+"""Actions whose target is a job's id. A user may have the same id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +85,33 @@ async def record_adjustment(
         await connection.execute(_INSERT_ADJUSTMENT, actor, user_id, metadata)
 
 
-async def actions_about_job(connection: Connection, job_id: str) -> list[Action]:
-    """Return what operators did to a job, including the retry that created this job."""
-    return [Action(**row) for row in await connection.fetch(_ABOUT_JOB, job_id)]
+async def record_job_action(
+    connection: Connection,
+    job_type: str,
+    job_id: str,
+    *,
+    actor: str,
+    action: str,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any],
+    reason: str | None = None,
+) -> None:
+    """Record one action about a job, in the transaction that makes the change; `after` also gets the job's type."""
+    after = {**after, "jobType": job_type}
+    await record_action(
+        connection, actor=actor, action=action, target=job_id, before=before, after=after, reason=reason
+    )
 
 
-async def is_retried(connection: Connection, job_id: str) -> bool:
+async def actions_about_job(connection: Connection, job_id: str, types: Sequence[str] | None) -> list[Action]:
+    """Return what operators did to a job, including the retry that created this job.
+
+    `types` are those of the jobs of its table; None if nothing tells the table of a job whose row is deleted. Records
+    of earlier releases don't say the job's type, and count for each job of this id.
+    """
+    return [Action(**row) for row in await connection.fetch(_ABOUT_JOB, job_id, types, list(_OF_JOBS))]
+
+
+async def is_retried(connection: Connection, job_type: str, job_id: str) -> bool:
     """Return whether an operator has already retried this job, so that another job exists that was made from it."""
-    return bool(await connection.fetchval(_IS_RETRIED, job_id))
+    return bool(await connection.fetchval(_IS_RETRIED, job_id, job_type))

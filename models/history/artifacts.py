@@ -41,7 +41,7 @@ SELECT held.job_type, held.job_id, held.user_id, $3, $4, $5, $6, $7, $8, $9, $10
 ON CONFLICT (job_type, job_id) DO UPDATE
 SET input_hash = excluded.input_hash, key = excluded.key, sha256 = excluded.sha256, bytes = excluded.bytes,
     width = excluded.width, height = excluded.height, model = excluded.model, temperature = excluded.temperature,
-    treatments = excluded.treatments, created_at = now()
+    treatments = excluded.treatments, created_at = now(), user_id = excluded.user_id
 RETURNING job_id
 """
 
@@ -63,13 +63,15 @@ async def record_artifact(connection: Connection, claim: Claim, artifact: Artifa
         raise FencedError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")
 
 
-def artifact_as_json(job_type: str, job_id: str) -> str:
+def artifact_as_json(job_type: str, job_id: str, of_this_life: str = "") -> str:
     """Return SQL that yields, for `artifact_of`, the picture that an earlier attempt of a job has stored, or NULL.
 
-    Both arguments are SQL expressions.
+    The arguments are SQL expressions. The last one is a further condition on `a`, the record, which begins with AND: it
+    leaves out the picture of an earlier job that had the same id.
     """
     return f"""(SELECT pg_catalog.to_jsonb(one) FROM (
-        SELECT {_COLUMNS} FROM darkroom.artifacts a WHERE a.job_type = {job_type} AND a.job_id = {job_id}) one)"""
+        SELECT {_COLUMNS} FROM darkroom.artifacts a WHERE a.job_type = {job_type} AND a.job_id = {job_id}{of_this_life}
+        ) one)"""
 
 
 def artifact_of(row: Mapping[str, Any]) -> Artifact:

@@ -9,6 +9,7 @@ import asyncpg
 
 from config.job_terms import MAX_EVIDENCE_CHARS
 from config.logger import EventLogger
+from models.applications.registry import is_of_pictures
 from models.connections import DATABASE_ERRORS
 from models.database import Database
 
@@ -52,11 +53,11 @@ class FailedAttempt:
 async def log_failed_attempts(database: Database, failures: Sequence[FailedAttempt]) -> None:
     """Write one row for each failure, in one statement. Rows that can't be written within TIMEOUT_S are only logged.
 
-    Never raises.
+    Only the application `pictures` has such a log; failures of other applications' jobs are left out. Never raises.
     """
-    if not failures:
+    rows = [_row(failure) for failure in failures if is_of_pictures(failure.job_type)]
+    if not rows:
         return
-    rows = [_row(failure) for failure in failures]
     refused = await _written(database, rows)
     if refused is not None and len(rows) > 1 and isinstance(refused, asyncpg.PostgresError):
         for row in rows:  # one row broke a rule of the application's, so they are written one by one

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from models.connections import Connection
@@ -14,18 +14,31 @@ SELECT r.at, r.event, r.stage, r.attempt, r.duration_ms, r.worker_id, r.error,
        r.output -> 'treatments' AS treatments,
        CASE r.event WHEN 'handed_over' THEN r.output ->> 'queue' END AS queue, w.host, w.pid
 FROM darkroom.stage_runs r LEFT JOIN darkroom.workers w ON w.id = r.worker_id
-WHERE r.job_id = $1 AND ($2::text IS NULL OR r.job_type = $2) ORDER BY r.at, r.id
+WHERE r.job_id = $1 AND ($2::text[] IS NULL OR r.job_type = ANY ($2)) ORDER BY r.at, r.id
 """
 _CALLS: Final = """
 SELECT c.id, c.started_at, c.finished_at, c.provider, c.model, c.purpose, c.attempt, c.outcome, c.may_be_paid,
        c.latency_ms, c.images, c.cost_usd, c.quoted_usd, c.problem
-FROM darkroom.provider_calls c WHERE c.job_id = $1 AND ($2::text IS NULL OR c.job_type = $2) ORDER BY c.id
+FROM darkroom.provider_calls c WHERE c.job_id = $1 AND ($2::text[] IS NULL OR c.job_type = ANY ($2)) ORDER BY c.id
 """
 _REFUSED: Final = """
 SELECT r.refused_at, r.label, r.reason, r.words, coalesce(o.owed, 0) AS owed FROM darkroom.refused_ends r
-LEFT JOIN darkroom.refunds_owed o ON o.job_type = r.job_type AND o.job_id = r.job_id WHERE r.job_id = $1
+LEFT JOIN darkroom.refunds_owed o ON o.job_type = r.job_type AND o.job_id = r.job_id
+WHERE r.job_id = $1 AND ($2::text[] IS NULL OR r.job_type = ANY ($2))
 """
-_OBJECTS: Final = "SELECT a.created_at, a.key, a.bytes, a.treatments FROM darkroom.artifacts a WHERE a.job_id = $1"
+_OBJECTS: Final = """
+SELECT a.created_at, a.key, a.bytes, a.treatments FROM darkroom.artifacts a
+WHERE a.job_id = $1 AND ($2::text[] IS NULL OR a.job_type = ANY ($2))
+"""
+_TYPES: Final = """
+SELECT r.job_type FROM darkroom.stage_runs r WHERE r.job_id = $1
+UNION SELECT c.job_type FROM darkroom.provider_calls c WHERE c.job_id = $1
+UNION SELECT m.job_type FROM darkroom.job_money m WHERE m.job_id = $1
+UNION SELECT a.job_type FROM darkroom.artifacts a WHERE a.job_id = $1
+UNION SELECT e.job_type FROM darkroom.refused_ends e WHERE e.job_id = $1
+UNION SELECT c.job_type FROM darkroom.checkpoints c WHERE c.job_id = $1
+ORDER BY 1
+"""
 _TIMED: Final = """
 SELECT r.job_id, r.stage, r.event, r.duration_ms, r.output FROM darkroom.stage_runs r
 WHERE r.job_id = ANY ($1::text[]) AND r.duration_ms IS NOT NULL ORDER BY r.at, r.id
@@ -120,27 +133,36 @@ class TimedRun:
     output: Any
 
 
-async def stage_runs(connection: Connection, job_id: str, job_type: str | None = None) -> list[StageRun]:
-    """Return the events of a job's history, oldest first. Give no job type for a job whose row is deleted."""
-    return [StageRun(**row) for row in await connection.fetch(_RUNS, job_id, job_type)]
+Types: TypeAlias = Sequence[str] | None
+"""The types of the jobs of a job's table, because another table may have a job of the same id.
+
+None where nothing tells the table of a job whose row is deleted.
+"""
 
 
-async def provider_calls(connection: Connection, job_id: str, job_type: str | None = None) -> list[ProviderCall]:
-    """Return a job's provider calls in the order in which they were made.
-
-    Give no job type for a job whose row is deleted.
-    """
-    return [ProviderCall(**row) for row in await connection.fetch(_CALLS, job_id, job_type)]
+async def recorded_types(connection: Connection, job_id: str) -> list[str]:
+    """Return the types of all jobs with an id of which anything is recorded, also of those whose rows are deleted."""
+    return [row["job_type"] for row in await connection.fetch(_TYPES, job_id)]
 
 
-async def refused_ends(connection: Connection, job_id: str) -> list[RefusedEnd]:
+async def stage_runs(connection: Connection, job_id: str, types: Types) -> list[StageRun]:
+    """Return the events of a job's history, oldest first."""
+    return [StageRun(**row) for row in await connection.fetch(_RUNS, job_id, types)]
+
+
+async def provider_calls(connection: Connection, job_id: str, types: Types) -> list[ProviderCall]:
+    """Return a job's provider calls in the order in which they were made."""
+    return [ProviderCall(**row) for row in await connection.fetch(_CALLS, job_id, types)]
+
+
+async def refused_ends(connection: Connection, job_id: str, types: Types) -> list[RefusedEnd]:
     """Return the ends of a job of which the database refused the label, the refund, or both."""
-    return [RefusedEnd(**row) for row in await connection.fetch(_REFUSED, job_id)]
+    return [RefusedEnd(**row) for row in await connection.fetch(_REFUSED, job_id, types)]
 
 
-async def stored_objects(connection: Connection, job_id: str) -> list[StoredObject]:
+async def stored_objects(connection: Connection, job_id: str, types: Types) -> list[StoredObject]:
     """Return the objects that a job stored."""
-    return [StoredObject(**row) for row in await connection.fetch(_OBJECTS, job_id)]
+    return [StoredObject(**row) for row in await connection.fetch(_OBJECTS, job_id, types)]
 
 
 async def timed_runs(connection: Connection, job_ids: Sequence[str]) -> list[TimedRun]:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from models.job_state import LABEL_CHANGES, TRANSITIONS, JobStatus
-from models.job_tables import pieces
+from models.job_tables import accounts, books, held, pieces
+from models.job_tables.names import beginnings_of_names, schema_in_words, table_in_words
 from models.job_tables.rendering import (
     UNFINISHED,
     as_id,
@@ -19,19 +20,11 @@ from models.job_tables.row_facts import OF_A_ROW
 from models.job_tables.table import Balance, JobTable, Tokens
 from models.job_tables.view import filled, row_of_the_view, rows_of_the_view
 
-
-def _balance_of(table: JobTable) -> Balance:
-    """Return the balance of a table whose jobs are paid from a balance of its own.
-
-    Templates ask this only of such tables.
-    """
-    if not isinstance(table.money, Balance):
-        raise KeyError(f"jobs of {table.name} aren't paid from a balance of its own")
-    return table.money
-
-
 _OF_A_TABLE: Final[Mapping[str, Callable[[JobTable], str]]] = {
     "table": lambda table: table.name,
+    "table in words": lambda table: quoted(table_in_words(table)),
+    "schema in words": lambda table: quoted(schema_in_words(table)),
+    "name beginnings": lambda table: ", ".join(f"({quoted(one)})" for one in beginnings_of_names(table)),
     "rows": lambda table: table.rows,
     "row": lambda table: table.row,
     "types": types,
@@ -39,6 +32,18 @@ _OF_A_TABLE: Final[Mapping[str, Callable[[JobTable], str]]] = {
     "status column": lambda table: table.status_column,
     "needed columns": pieces.needed_columns,
     "entering checks": pieces.entering_checks,
+    "entered books": books.entered_books,
+    "ended books": books.ended_books,
+    "ended variables": books.ended_variables,
+    "find accepted": books.find_accepted,
+    "waiting variables": held.waiting_variables,
+    "check again": held.check_again,
+    "allow while held": lambda table: held.allow_while_held(table, pieces.and_keeps_results(table)),
+    "and keeps results": pieces.and_keeps_results,
+    "set the end": pieces.set_the_end,
+    "shown before": pieces.shown_before,
+    "shown change": pieces.shown_change,
+    "refuse changes": lambda table: "refuse_identity" if table.application == "pictures" else "refuse_frozen",
     "fill function": lambda table: table.fill_function,
     "label and message": pieces.label_and_message,
     "is plain change": pieces.is_plain_change,
@@ -47,23 +52,21 @@ _OF_A_TABLE: Final[Mapping[str, Callable[[JobTable], str]]] = {
     "frozen in words": pieces.frozen_in_words,
     "clear the stage": pieces.clear_stage,
     "pass others": pieces.pass_others,
-    "refuse held": pieces.refuse_held,
-    "follow waits": pieces.follow_waits,
+    "refuse held": held.refuse_held,
+    "follow waits": held.follow_waits,
     "unpaid": pieces.unpaid,
-    "balances": lambda table: _balance_of(table).table,
-    "payer column": lambda table: _balance_of(table).payer_column,
-    "balance column": lambda table: _balance_of(table).balance_column,
+    "search path": lambda table: table.search_path,
     "shown row": row_of_the_view,
     "rows shown by id": rows_of_the_view,
+    **accounts.OF_A_TABLE,
 }
 
 
 _FROM_TEXT: Final[Mapping[str, Callable[[JobTable, str], str]]] = {
     "id": as_id,
     "ids": lambda table, texts: as_types(table.id_type, texts),
-    "payer": lambda table, text: as_type(_balance_of(table).payer_type, text),
-    "payers": lambda table, texts: as_types(_balance_of(table).payer_type, texts),
     "label": lambda table, status: label(table, JobStatus(status)),
+    **accounts.FROM_TEXT,
 }
 
 
@@ -88,8 +91,8 @@ def _pairs(changes: Iterable[tuple[JobStatus, JobStatus]]) -> str:
 
 
 def _others_paid(tables: Sequence[JobTable], array: str, row_type: str, fields: str) -> str:
-    """Return PL/pgSQL that removes from an array the jobs that aren't paid in tokens; empty if all jobs are."""
-    if all(isinstance(table.money, Tokens) for table in tables):
+    """Return PL/pgSQL that leaves an array only the jobs that are paid in tokens; empty if all jobs are, or none is."""
+    if len({isinstance(table.money, Tokens) for table in tables}) == 1:
         return ""
     is_paid = _chosen_by_type(tables, "j.job_type", _OF_A_TYPE["is paid in tokens"])
     row = ", ".join(f"j.{name}" for name in fields.split())
@@ -103,8 +106,10 @@ def _payer_exists(tables: Sequence[JobTable], job_type: str, user: str) -> str:
     """Return a SQL condition that the user who paid for a job still exists, from the job's type and the user's id."""
 
     def is_there(table: JobTable) -> str:
-        if not isinstance(table.money, Balance):
+        if isinstance(table.money, Tokens):
             return f"EXISTS (SELECT FROM public.users u WHERE u.id = {user})"
+        if table.money is None:
+            return "false"
         payer = as_type(table.money.payer_type, user)
         return f"EXISTS (SELECT FROM {table.money.table} b WHERE b.{table.money.payer_column} = {payer})"
 
@@ -115,16 +120,46 @@ def _payer_exists(tables: Sequence[JobTable], job_type: str, user: str) -> str:
 
 
 def _money_tables(tables: Sequence[JobTable]) -> list[str]:
-    """Return every table in which money of jobs is recorded."""
+    """Return every table of the applications in which money of jobs is recorded."""
     own = [table.money.table for table in tables if isinstance(table.money, Balance)]
-    return list(dict.fromkeys(["public.user_token_balances", "public.token_transactions", *own]))
+    in_tokens = ["public.user_token_balances", "public.token_transactions"] if _is_in_tokens(tables) else []
+    return list(dict.fromkeys([*in_tokens, *own]))
+
+
+def _is_in_tokens(tables: Sequence[JobTable]) -> bool:
+    return any(isinstance(table.money, Tokens) for table in tables)
+
+
+def _locked_money(tables: Sequence[JobTable]) -> str:
+    """Return PL/pgSQL that locks every table of money, and waits for none; empty if there is no such table."""
+    names = ", ".join(_money_tables(tables))
+    return f"LOCK TABLE {names} IN ROW EXCLUSIVE MODE NOWAIT;" if names else ""
+
+
+def _payer_tables(tables: Sequence[JobTable]) -> str:
+    """Return the tables of users and balances that say who exists, as literals that are each followed by a comma."""
+    own = [table.money.table for table in tables if isinstance(table.money, Balance)]
+    return "".join(f"{quoted(name)}, " for name in dict.fromkeys(["public.users"] * _is_in_tokens(tables) + own))
 
 
 _OF_ALL: Final[Mapping[str, Callable[[Sequence[JobTable]], str]]] = {
-    "money tables": lambda tables: ", ".join(_money_tables(tables)),
+    "lock the money tables": _locked_money,
+    "payer tables and": _payer_tables,
     "money table names": lambda tables: listed(_money_tables(tables)),
     "types paid in tokens": lambda tables: listed(
         one for table in tables if isinstance(table.money, Tokens) for one in table.job_types
+    ),
+    "user types": lambda tables: listed(
+        one
+        for table in tables
+        if table.application == "pictures" and not isinstance(table.money, Balance)
+        for one in table.job_types
+    ),
+    "pictures types": lambda tables: listed(
+        one for table in tables if table.application == "pictures" for one in table.job_types
+    ),
+    "album types": lambda tables: listed(
+        one for table in tables if table.rows == "enhancements" for one in table.job_types
     ),
     "spend types": lambda tables: listed(table.money.spend_type for table in tables if isinstance(table.money, Tokens)),
     "all types": lambda tables: listed(one for table in tables for one in table.job_types),
@@ -139,30 +174,36 @@ _OF_ALL: Final[Mapping[str, Callable[[Sequence[JobTable]], str]]] = {
     "label changes": lambda _: _pairs(sorted(LABEL_CHANGES)),
 }
 
-_CHOICES: Final[Mapping[str, Callable[[JobTable], bool]]] = {
-    "": lambda _: True,
-    "whose rows are filled": lambda table: bool(table.fill_function),
-    "whose jobs may wait": pieces.may_wait,
-    "with a balance of its own": lambda table: isinstance(table.money, Balance),
+_CHOICES: Final[Mapping[str, Callable[[JobTable, Sequence[JobTable]], bool]]] = {
+    "": lambda _table, _tables: True,
+    "whose rows are filled": lambda table, _: bool(table.fill_function),
+    "whose jobs may wait": lambda table, _: held.may_wait(table),
+    "is paid in tokens": lambda table, _: isinstance(table.money, Tokens),
+    "with a balance of its own": lambda table, _: isinstance(table.money, Balance),
+    "with a ledger of its own": lambda table, _: isinstance(table.money, Balance) and bool(table.money.ledger),
+    "is of pictures": lambda table, _: table.application == "pictures",
+    "that opens accounts": accounts.opens_accounts,
 }
 
 
-def is_chosen(table: JobTable, which: str) -> bool:
-    """Return whether a template's block applies to a table; `which` is the block's condition on its tables.
+def is_chosen(table: JobTable, which: str, tables: Sequence[JobTable]) -> bool:
+    """Return whether a template's block applies to one of `tables`; `which` is the block's condition on them.
 
     Raises:
         KeyError: there is no such condition.
     """
-    return _CHOICES[which](table)
+    return _CHOICES[which](table, tables)
 
 
-def fact(table: JobTable, name: str, subject: str | None) -> str:
-    """Return a fact of one table: over an alias of its row, or built `from` a given text.
+def fact(table: JobTable, name: str, subject: str | None, tables: Sequence[JobTable]) -> str:
+    """Return a fact of one of `tables`: over an alias of its row, or built `from` a given text.
 
     Raises:
         KeyError: there is no such fact.
     """
     if subject is None:
+        if name in accounts.OF_A_TABLE_AMONG:
+            return accounts.OF_A_TABLE_AMONG[name](table, tables)
         return _OF_A_TABLE[name](table)
     if subject.startswith("from "):
         return _FROM_TEXT[name](table, subject.removeprefix("from "))

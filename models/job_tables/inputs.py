@@ -39,7 +39,12 @@ class JobInputs:
     that is deleted. `checkpoints` holds the job's own columns that finished stages, or another program, wrote.
     `changes_input` is true when the job needs `input_key` or `input_url`. `aspect` (`W:H`), `model` and `is_redone`
     (a completed job is done again) are kept in the queue, since the job's row has no columns for them.
-    `api_key_fault` says why the API key that the row names can't be used by the job's user.
+    `api_key_fault` says why the API key that the row names can't be used by the job's user. `pictures` are the keys of
+    the pictures that a job of another application than `pictures` works on, in order, which are its user's to use.
+    `count` is how many pictures it makes. `config` has choices of its own as a pipeline's JSON columns have them, and
+    `fault` says what is wrong with the row's, beginning with its path. `parameters` are choices in one object, as the
+    row has it, which isn't checked yet: `pipelines.parameters` says which keys it may have. `call` has the `url` and
+    the `body`, any JSON, of what a job asks of an HTTP endpoint.
     """
 
     tier: str
@@ -56,3 +61,9 @@ class JobInputs:
     model: str | None = None
     is_redone: bool = False
     api_key_fault: str | None = None
+    pictures: tuple[str, ...] = ()
+    count: int = 1
+    config: Mapping[str, Any] | None = None
+    parameters: Any = None
+    fault: str | None = None
+    call: Mapping[str, Any] | None = None

@@ -1,8 +1,10 @@
 """Longer parts of SQL for one job table: the checks and steps when a row is inserted or updated."""
 
 import re
+from typing import Final
 
 from models.job_state import JobStatus
+from models.job_tables.books import rows_that_enter
 from models.job_tables.rendering import (
     as_id,
     as_label,
@@ -12,7 +14,7 @@ from models.job_tables.rendering import (
     over,
     quoted,
 )
-from models.job_tables.row_facts import OF_A_ROW, waits_until
+from models.job_tables.row_facts import OF_A_ROW
 from models.job_tables.table import JobTable
 from models.job_tables.view import filled
 
@@ -24,7 +26,7 @@ def needed_columns(table: JobTable) -> str:
         *(check.must for check in table.checks),
     )
     named = [name for text in fragments for name in re.findall(r'\br\.("[^"]+"|\w+)', text)]
-    named += re.findall(r'\bn\.("[^"]+"|\w+)', table.entering)
+    named += re.findall(r'\bn\.("[^"]+"|\w+)', table.entering + table.checked)
     columns = dict.fromkeys([table.id_column, table.status_column, *table.picture_ids, *named])
     return filled(f"{table.relation}.{column}" for column in columns)
 
@@ -37,7 +39,8 @@ def entering_checks(table: JobTable) -> str:
         f"    RAISE EXCEPTION '%', {quoted(check.words)} USING ERRCODE = {quoted(check.sqlstate)};\nEND IF;"
         for check in table.checks
     )
-    return "\n".join((*checks, table.entering.strip("\n")))
+    checked = table.checked.replace("{rows}", rows_that_enter(table)).strip("\n")
+    return "\n".join((*checks, table.entering.strip("\n"), checked)).strip("\n")
 
 
 def label_and_message(table: JobTable) -> str:
@@ -51,13 +54,13 @@ def label_and_message(table: JobTable) -> str:
 
 
 def pass_others(table: JobTable) -> str:
-    """Return PL/pgSQL that leaves a trigger function without a change if the row is another program's."""
+    """Return PL/pgSQL that leaves a trigger function without a change if the row was another program's."""
     if not table.has_other_rows:
         return ""
-    before, after = over(table.job_type, "OLD"), over(table.job_type, "NEW")
+    before = over(table.job_type, "OLD")
     return (
         f"PERFORM 1 FROM (SELECT) one LEFT JOIN {table.name} j ON false\n"
-        f"WHERE ({before}) IS NULL AND ({after}) IS NULL;\nIF FOUND THEN\n    RETURN NEW;\nEND IF;"
+        f"WHERE ({before}) IS NULL;\nIF FOUND THEN\n    RETURN NEW;\nEND IF;"
     )
 
 
@@ -80,9 +83,56 @@ def is_stale(table: JobTable) -> str:
 
 
 def frozen_in_words(table: JobTable) -> str:
-    """Return the names of a table's frozen columns, for the message of a refused change."""
+    """Return the names of frozen columns, for the message of a refused change: those changed, or all of them."""
+    if table.application != "pictures":
+        names = listed(column.strip('"') for column in (*table.frozen, *_results(table)))
+        return (
+            f"(SELECT string_agg(c.name, ', ') FROM unnest(ARRAY[{names}]) c (name)\n"
+            "         WHERE to_jsonb(OLD) -> c.name IS DISTINCT FROM to_jsonb(NEW) -> c.name)"
+        )
     *others, last = (column.strip('"') for column in table.frozen)
     return quoted(f"{', '.join(others)} and {last}" if others else last)
+
+
+def _results(table: JobTable) -> tuple[str, ...]:
+    """Return the columns of a result, of which only the completion of a job may change any."""
+    return () if table.application == "pictures" else tuple(f'"{name}"' for name in table.result)
+
+
+def and_keeps_results(table: JobTable) -> str:
+    """Return a further SQL condition, that an update completes a job or leaves its result's columns as they were."""
+    if not (results := _results(table)):
+        return ""
+    before, after = (f"({', '.join(f'{row}.{name}' for name in results)})" for row in ("OLD", "NEW"))
+    completed = f"NEW.{table.status_column}::text = {label(table, JobStatus.COMPLETED)}"
+    return f"\n       AND ({completed} OR {before} IS NOT DISTINCT FROM {after})"
+
+
+def set_the_end(table: JobTable) -> str:
+    """Return PL/pgSQL that sets the time at which a job failed, where its table shows it and the update didn't."""
+    if not table.has_end_of_failure or table.completed_column is None:
+        return ""
+    name = table.completed_column.strip('"')
+    return (
+        f"IF after IN ('FAILED', 'REFUNDED') AND to_jsonb(NEW) ->> {quoted(name)} IS NULL THEN\n"
+        f"    NEW := jsonb_populate_record(NEW, jsonb_build_object({quoted(name)}, {now(table)}));\nEND IF;"
+    )
+
+
+def shown_before(table: JobTable) -> str:
+    """Return SQL for the status before a change, in the application's own word."""
+    return "before" if table.are_labels_ours else f"to_jsonb(OLD) ->> {quoted(table.status_column.strip(QUOTE))}"
+
+
+def shown_change(table: JobTable) -> str:
+    """Return SQL for the labels before and after a change of a status; empty where labels are statuses."""
+    if table.are_labels_ours:
+        return ""
+    field = quoted(table.status_column.strip('"'))
+    return f", to_jsonb(OLD) ->> {field}, to_jsonb(NEW) ->> {field}"
+
+
+QUOTE: Final = '"'
 
 
 def touch(table: JobTable) -> str:
@@ -99,45 +149,6 @@ def clear_stage(table: JobTable) -> str:
     name = table.stage_column.name.strip('"')
     return (
         f"IF darkroom.is_terminal(after) THEN\n    NEW := jsonb_populate_record(NEW, '{{\"{name}\": null}}');\nEND IF;"
-    )
-
-
-def may_wait(table: JobTable) -> bool:
-    """Return whether a PENDING job of the table may have to wait for its producer, or until a time."""
-    return bool(table.held_labels or table.scheduled_at)
-
-
-def refuse_held(table: JobTable) -> str:
-    """Return PL/pgSQL that refuses two changes of a status: claiming a held job, and holding a claimed job.
-
-    A held job is one whose label says that it waits for its producer.
-    """
-    if not table.held_labels:
-        return ""
-    # The row is read as JSON, as in every guard: a cached plan with the column's type would fail after the type is
-    # changed
-    field, held = quoted(table.status_column.strip('"')), listed(table.held_labels)
-    return (
-        f"IF after = 'PROCESSING' AND to_jsonb(OLD) ->> {field} IN ({held})\n"
-        f"        OR before = 'PROCESSING' AND to_jsonb(NEW) ->> {field} IN ({held}) THEN\n"
-        "    RAISE EXCEPTION 'job % can''t change from % to %', job_id, "
-        f"to_jsonb(OLD) ->> {field}, to_jsonb(NEW) ->> {field}\n        USING ERRCODE = '23514';\nEND IF;"
-    )
-
-
-def follow_waits(table: JobTable) -> str:
-    """Return PL/pgSQL that runs after an update and gives jobs whose due time has changed that time in the queue."""
-    if not may_wait(table):
-        return ""
-    row = OF_A_ROW
-    return (
-        "IF TG_OP = 'UPDATE' THEN\n"
-        f"    PERFORM darkroom.put_off_{table.rows}(ARRAY(\n"
-        f"        SELECT {row['id'](table, 'n')} FROM rows_before o\n"
-        f"        JOIN rows_after n ON n.{table.id_column} = o.{table.id_column}\n"
-        f"        WHERE {row['is pending'](table, 'n')}\n"
-        f"          AND {waits_until(table, 'n')} IS DISTINCT FROM {waits_until(table, 'o')}));\n"
-        "    PERFORM darkroom.send_wake_up(q) FROM darkroom.queues() q;\nEND IF;"
     )
 
 

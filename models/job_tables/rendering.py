@@ -15,6 +15,9 @@ FINISHED: Final = tuple(sorted(TERMINAL))
 NEXT: Final = ",\n            "
 """What separates the assignments of an UPDATE in a CTE."""
 
+NOW: Final = "darkroom.utc_now()"
+"""The present time in UTC, in fragments of tables whose rows don't say when they were made."""
+
 _ROW: Final = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*")|\br(?=\.)""")
 """Matches a quoted text or name, which stays as it is, or the alias of the job's row."""
 
@@ -27,6 +30,11 @@ def over(fragment: str, alias: str) -> str:
 def quoted(text: str) -> str:
     """Return a text as a SQL literal."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """Return a name as an SQL identifier: in quotes, but for `public`."""
+    return name if name == "public" else '"' + name.replace('"', '""') + '"'
 
 
 def listed(texts: Iterable[str]) -> str:
@@ -128,7 +136,9 @@ def last_write(table: JobTable) -> str:
     """Return the fragment for a row's last write, a timestamp in UTC; for its creation if there is no such column."""
     if table.updated_column is None:
         return table.created
-    return f"r.{table.updated_column}" + ("" if table.time_type == "timestamp" else " AT TIME ZONE 'utc'")
+    if table.time_type == "timestamp":
+        return f"r.{table.updated_column}"
+    return f"(r.{table.updated_column} AT TIME ZONE 'utc')"  # a cast that follows would otherwise be one of 'utc'
 
 
 def assigned(table: JobTable, assignments: Iterable[str], separator: str = ", ") -> str:

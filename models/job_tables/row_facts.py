@@ -99,6 +99,11 @@ def waits_until(table: JobTable, alias: str) -> str:
     return f"CASE WHEN {alias}.{table.status_column} IN ({held}) THEN 'infinity' ELSE {time} END"
 
 
+def _frozen(table: JobTable, alias: str) -> list[str]:
+    """Return the columns that must not change while a job is unfinished, as SQL that can be compared."""
+    return [f"{alias}.{name}" + ("::text" if name in table.compared_as_text else "") for name in table.frozen]
+
+
 OF_A_ROW: Final[Mapping[str, _Fact]] = {
     "id": id_as_text,
     "user": _fragment("user"),
@@ -122,5 +127,5 @@ OF_A_ROW: Final[Mapping[str, _Fact]] = {
     "is unfinished": _is(*UNFINISHED),
     "is silent": _silent,
     "new reason": _new_reason,
-    "frozen": lambda table, alias: "(" + ", ".join(f"{alias}.{column}" for column in table.frozen) + ")",
+    "frozen": lambda table, alias: "(" + ", ".join(_frozen(table, alias)) + ")",
 }

@@ -75,21 +75,55 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """Jobs are paid from a balance of the application's own, recorded only in `darkroom.job_money`.
+    """Jobs are paid from a balance of the application's own; `darkroom.token_entries` has every change of it.
 
-    The price is what a row's cost says, 0 or more.
+    The price is what a row's cost says, 0 or more. Fragments here are over `b`, the row of the balance.
 
     Attributes:
         table: the table of balances with its schema.
         payer_column: its unique column that holds the user's id.
-        payer_type: the type of this column.
-        balance_column: the column of the balance, a whole number.
+        balance: fragment: the balance, a whole number.
+        change: assignments that change it by `$amount`, a whole number that is negative for a charge.
+        payer_type: the type of the payer's column.
+        ledger: one statement that records a movement in a table of the application's own, over `$user`, `$amount`,
+            `$kind` (charge or refund), `$job` and `$balance` (after it); empty where the application has no such table.
     """
 
     table: str
     payer_column: str
-    balance_column: str
+    balance: str
+    change: str
     payer_type: IdType = TEXT
+    ledger: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """What is written, exactly once, in the transaction in which a job enters, is claimed, or ends.
+
+    Attributes:
+        when: `entered`, `claimed`, `completed`, `failed` or `cancelled`; a job whose row is deleted is cancelled.
+        sql: one statement of PL/pgSQL over `{rows} r`, the rows of the jobs to which it happens in one statement, and
+            `{reason}`, a fragment that says why a job failed or was cancelled.
+    """
+
+    when: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRows:
+    """A table of the application's own that gets a row for each picture of a completed job, in its transaction.
+
+    Attributes:
+        table: the table with its schema.
+        columns: its columns, each with a fragment over `r`, the job's row, and `p`, the picture: `p.id` (a new uuid, as
+            text), `p.n` (from 1), `p.key`, `p.url`, `p.width_px`, `p.height_px`, `p.size_bytes`, `p.sha256`, `p.model`
+            and `p.temperature`.
+    """
+
+    table: str
+    columns: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +159,18 @@ class JobTable:
         first_stage: fragment: the stage at which a job begins.
         labels: the table's label for each status, in the order of `JobStatus`. Several statuses may share one.
         inputs: how a job's inputs are read.
+        search_path: the schemas in which its fragments find what they name, as SET takes them.
+        application: the name of the application; its job types and its objects' keys begin with it, but for `pictures`.
         result: columns that hold a result, each with the fact of the stored picture that it holds: `url`, `key`,
-            `width_px`, `height_px`, `size_bytes`, `model` or `temperature`.
+            `width_px`, `height_px`, `size_bytes`, `model` or `temperature`; or `ids`, the ids of the rows of
+            `result_rows`, in the order of the pictures. What an endpoint answered has the facts `answer`, any JSON, and
+            `http_status`.
+        result_rows: the table that gets a row for each picture of a result; None if there is none.
+        result_sql: fragment over `r`, the job's row before its end, and `$facts`, the facts of the first picture as
+            jsonb, named as in `ResultRows`: a jsonb object of the values of `result_sql_columns`; None if there are
+            none.
+        result_sql_columns: further columns that hold a result, as the keys of that object; a key that is missing leaves
+            its column as it is.
         retrying_label: label of a PENDING job after a failed attempt; None if such a job has the label of every PENDING
             job.
         held_labels: labels of a PENDING job that waits for its producer: it is charged and queued, and not due until
@@ -146,6 +190,14 @@ class JobTable:
         completed_column: the column of when the job was completed.
         updated_column: the column of when the row was last written.
         frozen: columns that must not change while a job is unfinished.
+        compared_as_text: those of `frozen` whose types have no equality, such as json.
+        open_while_held: those of `frozen` that may change while the job waits for its producer; the row is then checked
+            again as when it entered.
+        books: what is written when a job enters, is claimed, or ends.
+        deleted: PL/pgSQL that runs after rows were deleted, over `rows_before o`.
+        checked: PL/pgSQL over `{rows} n`, which raises errors to refuse rows: those that enter, and those of which a
+            column of `open_while_held` was changed.
+        has_end_of_failure: whether `completed_column` is also set when a job fails.
         checks: conditions that each row must meet to be queued.
         picture_ids: columns that hold ids of pictures.
         entering: PL/pgSQL that runs before a statement's rows enter, over `entering_rows n` and `settings`, the
@@ -182,6 +234,11 @@ class JobTable:
     labels: Mapping[JobStatus, str]
     inputs: Inputs
     result: Mapping[str, str]
+    search_path: str = "pg_catalog, pg_temp"
+    application: str = "pictures"
+    result_rows: ResultRows | None = None
+    result_sql: str | None = None
+    result_sql_columns: tuple[str, ...] = ()
     retrying_label: str | None = None
     held_labels: tuple[str, ...] = ()
     scheduled_at: str | None = None
@@ -199,6 +256,12 @@ class JobTable:
     completed_column: str | None = None
     updated_column: str | None = None
     frozen: tuple[str, ...] = ()
+    compared_as_text: frozenset[str] = frozenset()
+    open_while_held: tuple[str, ...] = ()
+    books: tuple[Book, ...] = ()
+    deleted: str = ""
+    checked: str = ""
+    has_end_of_failure: bool = False
     checks: tuple[Check, ...] = ()
     picture_ids: tuple[str, ...] = ()
     entering: str = ""

@@ -5,11 +5,13 @@
     --: end
 
 A block is repeated for each table of the registry, in its order; `--: each job table, UNION ALL between` also puts a
-line between two repetitions. In a block `{{fact}}` is a fact of its table, `{{fact j}}` one over an alias of its row,
-and `{{fact from X}}` is built from the text X. A line that holds only a fact is left out where the fact is empty.
-Outside of blocks `{{fact}}` is a fact of all tables, and `{{fact of X}}` is chosen by the job type X, with an error
-for a type that no table has. `models.job_tables.facts` defines the facts; the caller gives values of config, such as
-`{{default tier}}`, which may stand anywhere.
+line between two repetitions. `--: if a job table is paid in tokens` begins a block that stands once if this holds for
+a table, and `--: if no job table ...` one that stands if it holds for none; no block is within another. In a repeated
+block `{{fact}}` is a fact of its table, `{{fact j}}` one over an alias of its row, and `{{fact from X}}` is built from
+the text X. A line that holds only a fact is left out where the fact is empty. Elsewhere `{{fact}}` is a fact of all
+tables, and `{{fact of X}}` is chosen by the job type X, with an error for a type that no table has.
+`models.job_tables.facts` defines the facts; the caller gives values of config, such as `{{default tier}}`, which may
+stand anywhere.
 """
 
 import re
@@ -20,7 +22,7 @@ from models.job_tables import facts
 from models.job_tables.table import JobTable
 
 _BLOCK: Final = re.compile(
-    r"^(?P<indent> *)--: each job table(?P<which> \w[^,\n]*)?(?:, (?P<between>[^\n]*) between)?\n"
+    r"^(?P<indent> *)--: (?P<form>each|if a|if no) job table(?P<which> \w[^,\n]*)?(?:, (?P<between>[^\n]*) between)?\n"
     r"(?P<body>.*?)^ *--: end\n",
     re.MULTILINE | re.DOTALL,
 )
@@ -44,16 +46,18 @@ def render(template: str, tables: Sequence[JobTable], terms: Mapping[str, str] |
 
 
 def _repeated(block: re.Match[str], tables: Sequence[JobTable], terms: Mapping[str, str]) -> str:
-    chosen = [table for table in tables if facts.is_chosen(table, (block["which"] or "").strip())]
+    chosen = [table for table in tables if facts.is_chosen(table, (block["which"] or "").strip(), tables)]
+    if block["form"] != "each":
+        return block["body"] if bool(chosen) == (block["form"] == "if a") else ""
     between = f"{block['indent']}{block['between']}\n" if block["between"] else ""
-    return between.join(_of_table(block["body"], table, terms) for table in chosen)
+    return between.join(_of_table(block["body"], table, tables, terms) for table in chosen)
 
 
-def _of_table(body: str, table: JobTable, terms: Mapping[str, str]) -> str:
+def _of_table(body: str, table: JobTable, tables: Sequence[JobTable], terms: Mapping[str, str]) -> str:
     def one(found: re.Match[str]) -> str:
         if found["name"] in terms or (found["subject"] or "").startswith("of "):
             return found[0]  # of all tables: `_of_all` inserts it
-        return facts.fact(table, found["name"], found["subject"])
+        return facts.fact(table, found["name"], found["subject"], tables)
 
     return _filled(body, one)
 

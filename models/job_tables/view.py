@@ -68,7 +68,7 @@ def _shown(table: JobTable) -> str:
         ("timestamp", over(table.created, "j")),
         ("timestamp", over(last_write(table), "j")),
     )
-    texts = filled("NULL" if text is None else f"{text}::{type_}" if type_ else text for type_, text in columns)
+    texts = filled(f"{text or 'NULL'}::{type_}" if type_ else str(text) for type_, text in columns)
     return f"SELECT {texts}\nFROM {table.name} j"
 
 
@@ -86,5 +86,5 @@ _SHOWN_RESULT: Final = {
 
 def _shown_time(table: JobTable, name: str | None) -> tuple[str, str | None]:
     if name is None:
-        return "", None
+        return "timestamp", None
     return ("timestamp", f"j.{name}") if table.time_type == "timestamp" else ("", f"j.{name} AT TIME ZONE 'utc'")

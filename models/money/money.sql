@@ -13,154 +13,6 @@ BEGIN
     END IF;
 END $$;
 
--- Raise an error if a balance isn't what was just written. Balances are read again, because a trigger may change one
--- after the statement that wrote it has returned it.
-CREATE OR REPLACE FUNCTION darkroom.require_balances(users text[], expected bigint[]) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp {{kept plans}} AS $$
-BEGIN
-    PERFORM darkroom.require_booked('balances', coalesce(cardinality(users), 0), (
-        SELECT count(*) FROM unnest(users, expected) e (user_id, balance)
-        JOIN public.user_token_balances b ON b."userId" = e.user_id AND b.balance = e.balance
-        WHERE b."userId" = ANY (users)));
-END $$;
-
--- Insert a balance of 0 for users without one. If a rule prevents that, the code that adds to the balance notices it.
-CREATE OR REPLACE FUNCTION darkroom.open_balances(users text[]) RETURNS void
-LANGUAGE sql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
-    INSERT INTO public.user_token_balances (id, "userId", balance, "updatedAt")
-    SELECT darkroom.new_id(), u.id, 0, darkroom.utc_now() FROM unnest(users) u (id)
-    WHERE NOT EXISTS (SELECT FROM public.user_token_balances b WHERE b."userId" = u.id OFFSET 0)
-    ORDER BY u.id ON CONFLICT DO NOTHING
-$$;
-
--- Lock the balances of users in the order of the ids, so that they can't change any more, and return them; raise an
--- error if one is too small. `needed` and the result are objects with the tokens of each user. In a serializable
--- transaction, users without a balance get one of 0, which is rolled back with the statement that is refused: looking
--- for a missing row would lock an index page, which unrelated users share; an INSERT that meets an existing row needs no
--- such lock. Only darkroom.charge calls this, and its plans are kept, too.
-CREATE OR REPLACE FUNCTION darkroom.held_balances(users text[], needed jsonb) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    available jsonb;
-    held bigint;
-    large_enough bigint;
-    poor record;
-BEGIN
-    IF current_setting('transaction_isolation') = 'serializable' THEN
-        WITH held AS (
-            INSERT INTO public.user_token_balances AS b (id, "userId", balance, "updatedAt")
-            SELECT darkroom.new_id(), u.id, 0, darkroom.utc_now() FROM unnest(users) u (id) ORDER BY u.id
-            ON CONFLICT ("userId") DO UPDATE SET "updatedAt" = excluded."updatedAt"
-            RETURNING b."userId", b.balance)
-        SELECT jsonb_object_agg(h."userId", h.balance), count(*),
-               count(*) FILTER (WHERE h.balance >= (needed ->> h."userId")::bigint)
-        INTO available, held, large_enough FROM held h;
-        PERFORM darkroom.require_booked('balances', cardinality(users), held);
-    ELSE
-        SELECT jsonb_object_agg(h."userId", h.balance),
-               count(*) FILTER (WHERE h.balance >= (needed ->> h."userId")::bigint)
-        INTO available, large_enough
-        FROM (SELECT b."userId", b.balance FROM public.user_token_balances b WHERE b."userId" = ANY (users)
-              ORDER BY b."userId" FOR NO KEY UPDATE) h;
-    END IF;
-    IF large_enough < cardinality(users) THEN
-        SELECT u.id, needed ->> u.id AS needed, coalesce(available ->> u.id, '0') AS available INTO poor
-        FROM unnest(users) u (id)
-        WHERE coalesce((available ->> u.id)::bigint, 0) < (needed ->> u.id)::bigint ORDER BY u.id LIMIT 1;
-        RAISE EXCEPTION 'too few tokens for user %: needed %, available %', poor.id, poor.needed, poor.available
-            USING ERRCODE = 'P0001', DETAIL = format('needed %s, available %s', poor.needed, poor.available);
-    END IF;
-    RETURN available;
-END $$;
-
--- Subtract tokens from balances that the caller has locked and that are large enough; return how many of them are then as
--- they should be, because a trigger may change one. `needed` and `available` are objects with the tokens of each user.
--- Only darkroom.charge calls this, and its plans are kept, too.
-CREATE OR REPLACE FUNCTION darkroom.take_tokens(users text[], needed jsonb, available jsonb) RETURNS bigint
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    kept bigint;
-BEGIN
-    IF current_setting('transaction_isolation') = 'serializable' THEN
-        WITH taken AS (
-            INSERT INTO public.user_token_balances AS b (id, "userId", balance, "updatedAt")
-            SELECT darkroom.new_id(), u.id, 0, darkroom.utc_now() FROM unnest(users) u (id) ORDER BY u.id
-            -- not computed from excluded, the row that this INSERT proposes, whose balance a trigger may set for new users
-            ON CONFLICT ("userId") DO UPDATE
-            SET balance = b.balance - (needed ->> b."userId")::bigint, "updatedAt" = excluded."updatedAt"
-            RETURNING b."userId", b.balance)
-        SELECT count(*) INTO kept FROM taken t
-        WHERE t.balance = (available ->> t."userId")::bigint - (needed ->> t."userId")::bigint;
-    ELSE
-        UPDATE public.user_token_balances b
-        SET balance = b.balance - (needed ->> b."userId")::bigint, "updatedAt" = darkroom.utc_now()
-        WHERE b."userId" = ANY (users);
-        -- read again, because a trigger may change a balance after the statement that wrote it
-        SELECT count(*) INTO kept FROM public.user_token_balances b
-        WHERE b."userId" = ANY (users)
-          AND b.balance = (available ->> b."userId")::bigint - (needed ->> b."userId")::bigint;
-    END IF;
-    RETURN kept;
-END $$;
-
---: each job table with a balance of its own
--- Charge the jobs of one statement that are paid from {{balances}}, all or none. There is no ledger; the price is in
--- the row.
-CREATE OR REPLACE FUNCTION darkroom.charge_{{rows}}(jobs darkroom.entering[]) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp {{kept plans}} AS $$
-DECLARE
-    wrong record;
-    users text[];
-    needed bigint[];
-    available bigint[];
-    kept bigint;
-BEGIN
-    SELECT j.job_id, j.cost INTO wrong FROM unnest(jobs) j
-    WHERE j.job_type IN ({{types}}) AND coalesce(j.cost < 0, true) LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'wrong price for job %: given %, expected 0 or more', wrong.job_id, wrong.cost
-            USING ERRCODE = 'P0001', DETAIL = format('given %s, expected 0 or more', wrong.cost);
-    END IF;
-    SELECT array_agg(d.user_id ORDER BY d.user_id), array_agg(d.needed ORDER BY d.user_id) INTO users, needed
-    FROM (SELECT j.user_id, sum(j.cost) AS needed FROM unnest(jobs) j
-          WHERE j.job_type IN ({{types}}) AND j.cost > 0 GROUP BY j.user_id) d;
-    IF users IS NULL THEN
-        RETURN;
-    END IF;
-    PERFORM 1 FROM {{balances}} b WHERE b.{{payer column}} = ANY ({{payers from users}})
-    ORDER BY b.{{payer column}} FOR NO KEY UPDATE;
-    available := ARRAY(
-        SELECT coalesce(b.{{balance column}}, 0)::bigint FROM unnest(users) WITH ORDINALITY u (id, place)
-        LEFT JOIN {{balances}} b
-            ON b.{{payer column}} = ANY ({{payers from users}}) AND b.{{payer column}} = {{payer from u.id}}
-        ORDER BY u.place);
-
-    SELECT d.user_id, d.needed, d.available INTO wrong
-    FROM unnest(users, needed, available) d (user_id, needed, available)
-    WHERE d.available < d.needed ORDER BY d.user_id LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'too few tokens for user %: needed %, available %', wrong.user_id, wrong.needed, wrong.available
-            USING ERRCODE = 'P0001', DETAIL = format('needed %s, available %s', wrong.needed, wrong.available);
-    END IF;
-
-    INSERT INTO darkroom.job_money (job_type, job_id, kind, amount)
-    SELECT j.job_type, j.job_id, 'charge', j.cost FROM unnest(jobs) j WHERE j.job_type IN ({{types}}) AND j.cost > 0;
-    UPDATE {{balances}} b SET {{balance column}} = b.{{balance column}} - d.needed
-    FROM unnest(users, needed) d (user_id, needed)
-    WHERE b.{{payer column}} = ANY ({{payers from users}}) AND b.{{payer column}} = {{payer from d.user_id}};
-    -- the balances are read again, because a trigger or rule may have kept or changed one
-    SELECT count(*) INTO kept FROM unnest(users, needed, available) d (user_id, needed, available)
-    JOIN {{balances}} b ON b.{{payer column}} = {{payer from d.user_id}} AND b.{{balance column}} = d.available - d.needed
-    WHERE b.{{payer column}} = ANY ({{payers from users}});
-    PERFORM darkroom.require_booked('balances', cardinality(users), kept);
-END $$;
-
---: end
 -- Charge the jobs of one statement, all of them or none; return how many had a price. All jobs are charged by one set
 -- of statements, because ten thousand may arrive at once. A session keeps the plans of these statements by the settings
 -- of darkroom.enter, which calls this: see KEPT_PLANS in models/schema/terms.py.
@@ -182,6 +34,7 @@ BEGIN
     PERFORM darkroom.charge_{{rows}}(jobs);
     --: end
     {{keep jobs that are paid in tokens}}
+    --: if a job table is paid in tokens
     SELECT array_agg(d.user_id) FILTER (WHERE d.needed > 0), jsonb_object_agg(d.user_id, d.needed),
            bool_or(d.has_wrong_price), sum(d.charged)
     INTO users, needed, has_wrong_price, charged
@@ -232,55 +85,12 @@ BEGIN
                 darkroom.require_booked('balances', cardinality(users), kept);
     END IF;
     RETURN charged;
+    --: end
+    --: if no job table is paid in tokens
+    RETURN 0;
+    --: end
 END $$;
 
---: each job table with a balance of its own
--- Refund the jobs that were paid from {{balances}}, each once and by the amount of its charge.
-CREATE OR REPLACE FUNCTION darkroom.pay_back_{{rows}}(ended darkroom.change[]) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp {{kept plans}} AS $$
-DECLARE
-    payees text[] := ARRAY(SELECT DISTINCT e.user_id FROM unnest(ended) e WHERE e.job_type IN ({{types}}) ORDER BY 1);
-    due bigint[];
-    expected numeric;
-    found_now numeric;
-BEGIN
-    IF cardinality(payees) = 0 THEN
-        RETURN;
-    END IF;
-    -- a hidden charge or balance must not be treated as a missing one
-    PERFORM darkroom.require_rows_shown(ARRAY['{{balances}}', 'darkroom.job_money']::regclass[]::oid[]);
-    PERFORM 1 FROM {{balances}} b WHERE b.{{payer column}} = ANY ({{payers from payees}})
-    ORDER BY b.{{payer column}} FOR NO KEY UPDATE;
-    SELECT sum(b.{{balance column}}) INTO expected FROM {{balances}} b
-    WHERE b.{{payer column}} = ANY ({{payers from payees}});
-    WITH paid AS (
-        INSERT INTO darkroom.job_money (job_type, job_id, kind, amount)
-        SELECT m.job_type, m.job_id, 'refund', m.amount
-        FROM unnest(ended) e
-        CROSS JOIN LATERAL (SELECT c.* FROM darkroom.job_money c
-                            WHERE c.job_type = e.job_type AND c.job_id = e.job_id AND c.kind = 'charge' OFFSET 0) m
-        WHERE e.job_type IN ({{types}})
-          AND EXISTS (SELECT FROM {{balances}} b WHERE b.{{payer column}} = {{payer from e.user_id}} OFFSET 0)
-        ORDER BY m.job_type, m.job_id
-        ON CONFLICT DO NOTHING
-        RETURNING job_type, job_id, amount)
-    SELECT array_agg(t.total ORDER BY t.place) INTO due
-    FROM (SELECT u.place, coalesce(sum(paid.amount), 0) AS total FROM unnest(payees) WITH ORDINALITY u (id, place)
-          LEFT JOIN unnest(ended) e ON e.user_id = u.id
-          LEFT JOIN paid ON paid.job_type = e.job_type AND paid.job_id = e.job_id GROUP BY u.place) t;
-    UPDATE {{balances}} b SET {{balance column}} = b.{{balance column}} + d.total
-    FROM unnest(payees, due) d (user_id, total)
-    WHERE b.{{payer column}} = ANY ({{payers from payees}}) AND d.total > 0
-      AND b.{{payer column}} = {{payer from d.user_id}};
-    SELECT sum(b.{{balance column}}) INTO found_now FROM {{balances}} b
-    WHERE b.{{payer column}} = ANY ({{payers from payees}});
-    IF found_now IS DISTINCT FROM expected + (SELECT sum(d.total) FROM unnest(due) d (total)) THEN
-        PERFORM darkroom.require_booked('balances', cardinality(payees), NULL);
-    END IF;
-END $$;
-
---: end
 -- Refund jobs, each once and by the amount of its charge. Jobs that were never charged, that were refunded before, or
 -- whose user is deleted are left out. Only darkroom.refund calls this, and records the refunds that are refused here.
 -- The plans are kept. A charge is found by its whole key, in a subquery for each job, which OFFSET 0 keeps apart.
@@ -297,6 +107,7 @@ BEGIN
     PERFORM darkroom.pay_back_{{rows}}(ended);
     --: end
     {{keep ends that are paid in tokens}}
+    --: if a job table is paid in tokens
     -- a hidden charge or user must not be treated as a missing one
     PERFORM darkroom.require_rows_shown(ARRAY['public.users', 'public.user_token_balances', 'public.token_transactions',
                                               'darkroom.job_money']::regclass[]::oid[]);
@@ -346,6 +157,7 @@ BEGIN
     INTO booked;
     PERFORM darkroom.require_booked('refunds in the ledger', booked.due, booked.entered);
     PERFORM darkroom.require_balances(booked.users, booked.expected);
+    --: end
 END $$;
 
 -- Return the label for a failure that Darkroom decides itself: REFUNDED if the job was charged, else FAILED. In
@@ -380,61 +192,38 @@ BEGIN
     RETURN 'FAILED';
 END $$;
 
--- BEFORE UPDATE or DELETE of a ledger row: raises an error while Darkroom manages the money, because the ledger is
--- append-only. The row is read as JSON: a cached plan with a column's type would fail in this session after the
--- application changes that type.
-CREATE OR REPLACE FUNCTION darkroom.guard_ledger() RETURNS trigger
+-- Write what opens the accounts of users who have none yet, because their balances are older than the triggers; return
+-- how many were opened. Balances of an application's own that no trigger watches yet are left out: what is changed before
+-- the trigger stands would be missed.
+CREATE OR REPLACE FUNCTION darkroom.record_openings() RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    recorded bigint := 0;
 BEGIN
-    IF darkroom.money_mode() <> 'managed' THEN
-        RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+    --: if a job table is paid in tokens
+    recorded := recorded + darkroom.record_opening_balances();
+    --: end
+    --: each job table that opens accounts
+    IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = to_regclass('{{balances}}')
+                                          AND t.tgname = 'darkroom_follow_balances_of_{{account}}') THEN
+        recorded := recorded + darkroom.open_accounts_of_{{account}}(ARRAY(
+            SELECT b.user_id FROM darkroom.balances_of_{{account}}() b
+            WHERE NOT EXISTS (SELECT FROM darkroom.token_entries e
+                              WHERE e.application = {{application}} AND e.user_id = b.user_id AND e.kind = 'opening')));
     END IF;
-    IF TG_OP = 'DELETE' THEN
-        IF NOT EXISTS (SELECT FROM public.users u WHERE u.id = to_jsonb(OLD) ->> 'userId') THEN
-            RETURN OLD; -- the user was deleted in this transaction
-        END IF;
-    ELSIF pg_trigger_depth() > 1 AND to_jsonb(NEW) - 'userId' = to_jsonb(OLD) - 'userId' THEN
-        RETURN NEW; -- the user's id changed, and the foreign key follows it
-    END IF;
-    RAISE EXCEPTION 'token_transactions is append-only: % of row % refused', lower(TG_OP), to_jsonb(OLD) ->> 'id'
-        USING ERRCODE = '23514', HINT = 'correct a ledger with a new row';
+    --: end
+    RETURN recorded;
 END $$;
-
--- AFTER INSERT of a balance: its opening balance is what its ledger doesn't explain. Deferred to the commit, so that an
--- application may write the balance and its first ledger row in either order.
-CREATE OR REPLACE FUNCTION darkroom.record_opening_balance() RETURNS trigger
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
-BEGIN
-    INSERT INTO darkroom.opening_balances AS o (user_id, balance)
-    SELECT b."userId", b.balance - coalesce((SELECT sum(t.amount) FROM public.token_transactions t
-                                             WHERE t."userId" = b."userId"), 0)
-    FROM public.user_token_balances b WHERE b.id = to_jsonb(NEW) ->> 'id'
-    ON CONFLICT (user_id) DO UPDATE SET balance = excluded.balance, recorded_at = now();
-    RETURN NULL;
-END $$;
-
--- Record an opening balance for every user who has none recorded, because the balance is older than the trigger. Return
--- how many were recorded.
-CREATE OR REPLACE FUNCTION darkroom.record_opening_balances() RETURNS bigint
-LANGUAGE sql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
-    WITH ledger AS (SELECT t."userId" AS user_id, sum(t.amount) AS total FROM public.token_transactions t GROUP BY 1),
-    recorded AS (
-        INSERT INTO darkroom.opening_balances (user_id, balance)
-        SELECT b."userId", b.balance - coalesce(l.total, 0)
-        FROM public.user_token_balances b LEFT JOIN ledger l ON l.user_id = b."userId"
-        ON CONFLICT DO NOTHING RETURNING 1)
-    SELECT count(*) FROM recorded
-$$;
 
 -- Return every violation of the money promises, one row each; empty means that I3 and I7 hold. `darkroom tokens audit
--- --repair` can repair opening_missing, refund_missing and balance_low: no user loses a token by that.
+-- --repair` can repair opening_missing, refund_missing, balance_low and what is wrong about accounts, but for a negative
+-- balance: no user loses a token by that.
 CREATE OR REPLACE FUNCTION darkroom.violations_found()
 RETURNS TABLE (promise text, violation text, user_id text, job_type text, job_id text, finding text)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
+--: if a job table is paid in tokens
 SELECT 'I7' AS promise,
        CASE WHEN o.balance IS NULL THEN 'opening_missing'
             WHEN b.balance < o.balance + coalesce(l.total, 0) THEN 'balance_low'
@@ -449,6 +238,7 @@ LEFT JOIN (SELECT "userId", sum(amount) AS total FROM public.token_transactions 
 WHERE darkroom.money_mode() = 'managed'
   AND (b.balance < 0 OR b.balance IS DISTINCT FROM o.balance + coalesce(l.total, 0))
 UNION ALL
+--: end
 SELECT 'I3', 'refund_unmatched', NULL, r.job_type, r.job_id,
        format('refund of %s without a charge of that amount', r.amount)
 FROM darkroom.job_money r
@@ -464,6 +254,7 @@ WHERE r.job_id IS NULL AND darkroom.money_mode() = 'managed'
   -- a refund that the database refused to pay is owed (darkroom.refunds_owed), which is no violation
   AND NOT EXISTS (SELECT FROM darkroom.refused_ends e
                   WHERE e.job_type = c.job_type AND e.job_id = c.job_id AND e.owed > 0)
+--: if a job table is paid in tokens
 UNION ALL
 -- A ledger row that another program wrote in addition to ours is found by the job's id alone, because jobs of both
 -- tables may share an id. Jobs that the application charged by itself aren't checked.
@@ -478,10 +269,40 @@ LEFT JOIN darkroom.job_money k ON k.job_id = t."sourceId" AND k.kind = s.kind
 WHERE t.type IN ({{spend types}}, 'REFUND') AND darkroom.money_mode() = 'managed'
 GROUP BY t."userId", t."sourceId", s.kind
 HAVING count(DISTINCT t.id) > count(DISTINCT k.job_type)
+--: end
 UNION ALL
 SELECT 'I4', 'completed_refunded', j."userId", j.type, j.id, 'completed and refunded'
 FROM darkroom.job_rows('{COMPLETED}') j
 JOIN darkroom.job_money r ON r.job_type = j.type AND r.job_id = j.id AND r.kind = 'refund'
+--: if a job table that opens accounts
+UNION ALL
+SELECT 'I7', a.violation, a.user_id, NULL, NULL, a.finding FROM darkroom.unsettled_accounts() a
+--: end
+--: each job table that opens accounts
+UNION ALL
+-- Counted, because jobs of several tables may share an id. In producer mode a charge, which is the application's own, is
+-- recorded with its refund and has no entry.
+SELECT 'I3', 'entry_missing', NULL, m.job_type, m.job_id,
+       format('%s: %s of %s recorded %s times, %s entries', {{application}}, m.kind, m.amount, m.times, e.times)
+FROM (SELECT c.job_id, c.kind, c.amount, count(*) AS times, min(c.job_type) AS job_type FROM darkroom.job_money c
+      WHERE c.job_type IN ({{account types}})
+        AND NOT (c.kind = 'charge' AND EXISTS (
+            SELECT FROM darkroom.job_money r
+            WHERE r.job_type = c.job_type AND r.job_id = c.job_id AND r.kind = 'refund' AND r.at = c.at))
+      GROUP BY 1, 2, 3) m
+CROSS JOIN LATERAL (SELECT count(*) AS times FROM darkroom.token_entries t
+                    WHERE t.application = {{application}} AND t.job_id = m.job_id AND t.kind = m.kind
+                      AND abs(t.amount) = m.amount) e
+WHERE m.times > e.times
+UNION ALL
+SELECT 'I3', 'entry_unmatched', e.user_id, NULL, e.job_id,
+       format('%s: %s entries of %s %s, recorded %s times', {{application}}, e.times, e.kind, e.amount, m.times)
+FROM (SELECT t.job_id, t.kind, t.amount, count(*) AS times, min(t.user_id) AS user_id FROM darkroom.token_entries t
+      WHERE t.application = {{application}} AND t.kind IN ('charge', 'refund') GROUP BY 1, 2, 3) e
+CROSS JOIN LATERAL (SELECT count(*) AS times FROM darkroom.job_money c
+                    WHERE c.job_id = e.job_id AND c.kind = e.kind AND c.amount = abs(e.amount)) m
+WHERE e.times > m.times
+--: end
 $$;
 
 -- Every violation of the promises about money; empty if there is none.

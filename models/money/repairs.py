@@ -21,6 +21,7 @@ _OPEN: Final = "INSERT INTO darkroom.opening_balances (user_id, balance) VALUES 
 _RAISE: Final = """
 UPDATE public.user_token_balances SET balance = $2, "updatedAt" = darkroom.utc_now() WHERE "userId" = $1
 """
+_SETTLE: Final = "SELECT s.balance, s.entries, s.settled FROM darkroom.settle_account($1, $2) s"
 _REFUND: Final = """
 SELECT darkroom.refund(ARRAY[ROW($1::text, $2::text, $3::text, j.status::text, NULL,
                                  'missing refund, paid by an operator')::darkroom.change])
@@ -44,7 +45,7 @@ class OwedRefund:
 class Repaired:
     """A value before and after its repair."""
 
-    name: Literal["opening", "refund", "balance"]
+    name: Literal["opening", "refund", "balance", "entries"]
     before: int | None
     after: int
 
@@ -102,6 +103,22 @@ async def raise_balance(connection: Connection, user_id: str) -> Repaired | None
     await connection.execute(_RAISE, user_id, owed)
     await require_balance(connection, user_id, owed)
     return Repaired("balance", balance, owed)
+
+
+async def settle_account(connection: Connection, user_id: str, finding: str) -> Repaired | None:
+    """Settle, in the caller's transaction, an account whose entries don't explain its balance.
+
+    A balance below the sum of its entries is raised to it; what a balance has beyond the sum is recorded as an entry.
+    `finding` is what the audit says of it, which names the application.
+
+    Returns:
+        The balance before and after, if it was raised, else the sum of the entries; None if nothing was to be settled.
+    """
+    row = await connection.fetchrow(_SETTLE, user_id, finding)
+    if row is None:
+        return None
+    name: Literal["balance", "entries"] = "balance" if row["balance"] < row["settled"] else "entries"
+    return Repaired(name, row[name], row["settled"])
 
 
 async def _refund(connection: Connection, job_type: str, job_id: str) -> Repaired | None:

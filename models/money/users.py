@@ -4,10 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from models.applications.registry import has_pictures, is_of_pictures, job_types
 from models.connections import Connection
 
 _FIND: Final = """
 SELECT u.id, u.email FROM public.users u WHERE u.email = $1 OR u.id = $1 ORDER BY u.id = $1 LIMIT 1
+"""
+_HAS_JOBS: Final = """
+SELECT EXISTS (SELECT FROM darkroom.jobs j WHERE j."userId" = $1 AND j.type = ANY ($2::text[]))
 """
 _MAKE: Final = """
 INSERT INTO public.users (id, email, name, "updatedAt")
@@ -48,9 +52,22 @@ class UserRecord:
 
 
 async def find_user(connection: Connection, email_or_id: str) -> User | None:
-    """Return the user with an e-mail address or id; None if there is no such user."""
+    """Return the user with an e-mail address or id; None if there is no such user.
+
+    Only `pictures` has a table of users that we know. Where this process doesn't drain it, the text is taken as an id.
+    """
+    if not has_pictures():
+        return User(email_or_id, None)
     row = await connection.fetchrow(_FIND, email_or_id)
     return None if row is None else User(row["id"], row["email"])
+
+
+async def find_user_of_others(connection: Connection, user_id: str) -> User | None:
+    """Return the user of an application other than `pictures` who has jobs; None if there is no such job."""
+    types = [one for one in job_types() if not is_of_pictures(one)]
+    if not types or not await connection.fetchval(_HAS_JOBS, user_id, types):
+        return None
+    return User(user_id, None)
 
 
 async def make_user(connection: Connection, email: str, name: str | None = None) -> str | None:

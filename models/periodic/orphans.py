@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from models.applications.registry import has_pictures, job_tables
 from models.connections import Connection
 from models.history.objects import INPUT, ORIGINAL, PROBE, OwnObject, forget_objects
-from models.job_tables.registry import JOB_TABLES
 from models.job_tables.rendering import UNFINISHED, as_id, labels, types
 from models.job_tables.table import JobTable
 
@@ -45,23 +45,32 @@ def _is_named_by(table: JobTable) -> str:
          AND ({has_key}j.{table.status_column} IN ({labels(table, UNFINISHED)})))"""
 
 
-_BY_JOBS: Final = "\n     ".join(_is_named_by(table) for table in JOB_TABLES)
-_IS_NAMED: Final = f"""
-CASE {_BY_JOBS}
+_OF_A_PICTURE: Final = f"""
      WHEN p.job_type = '{ORIGINAL}' THEN EXISTS (
-         SELECT FROM public.enhanced_images i WHERE i.id = p.job_id AND i."originalR2Key" = p.key)
+         SELECT FROM public.enhanced_images i WHERE i.id = p.job_id AND i."originalR2Key" = p.key)"""
+
+
+def _is_named() -> str:
+    by_jobs = "\n     ".join(_is_named_by(table) for table in job_tables())
+    return f"""
+CASE {by_jobs}{_OF_A_PICTURE if has_pictures() else ""}
      WHEN p.job_type IN ('{INPUT}', '{PROBE}') THEN false
+     WHEN strpos(p.job_type, '.') > 0 THEN true -- of an application that isn't drained any more
      ELSE darkroom.unknown_type(p.job_type)::boolean END
 """
 
-_OBJECTS = f"""
+
+def _objects() -> str:
+    return f"""
 WITH page AS MATERIALIZED (
     SELECT o.* FROM darkroom.objects o WHERE o.key > $1 AND o.written_at <= $2 ORDER BY o.key LIMIT $3)
-SELECT p.key, p.sha256, p.size_bytes, p.written_at, {_IS_NAMED} AS is_named FROM page p ORDER BY p.key
+SELECT p.key, p.sha256, p.size_bytes, p.written_at, {_is_named()} AS is_named FROM page p ORDER BY p.key
 """
 
+
 # An object from before darkroom.objects existed is known only by its artifact, until retention deletes the artifact.
-_ARTIFACTS = f"""
+def _artifacts() -> str:
+    return f"""
 WITH page AS MATERIALIZED (
     SELECT a.job_type, a.job_id, a.key, a.sha256, a.bytes AS size_bytes, a.created_at AS written_at
     FROM darkroom.artifacts a
@@ -69,14 +78,14 @@ WITH page AS MATERIALIZED (
       AND NOT EXISTS (SELECT FROM darkroom.objects o WHERE o.key = a.key)
       AND NOT EXISTS (SELECT FROM darkroom.orphans r WHERE r.key = a.key AND r.removed_at IS NOT NULL)
     ORDER BY a.job_type, a.job_id LIMIT $4)
-SELECT p.job_type, p.job_id, p.key, p.sha256, p.size_bytes, p.written_at, {_IS_NAMED} AS is_named
+SELECT p.job_type, p.job_id, p.key, p.sha256, p.size_bytes, p.written_at, {_is_named()} AS is_named
 FROM page p ORDER BY p.job_type, p.job_id
 """
 
 
 async def object_page(connection: Connection, after: str, before: datetime, size: int = PAGE) -> Page:
     """Return the next page of the objects that were stored before a time, ordered by key."""
-    rows = await connection.fetch(_OBJECTS, after, before, size, timeout=600)
+    rows = await connection.fetch(_objects(), after, before, size, timeout=600)
     return _page(rows, size, rows[-1]["key"] if rows else None)
 
 
@@ -85,7 +94,7 @@ async def artifact_page(connection: Connection, after: Sequence[str], before: da
 
     They are ordered by job type and job.
     """
-    rows = await connection.fetch(_ARTIFACTS, *after, before, size, timeout=600)
+    rows = await connection.fetch(_artifacts(), *after, before, size, timeout=600)
     return _page(rows, size, [rows[-1]["job_type"], rows[-1]["job_id"]] if rows else None)
 
 

@@ -4,10 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
-from models.application.object_columns import OBJECT_COLUMNS
-from models.application.tables import TABLES
+from models.applications.pictures.application import PICTURES
+from models.applications.pictures.object_columns import OBJECT_COLUMNS
+from models.applications.pictures.tables import TABLES
+from models.applications.registry import applications, has_pictures, job_tables
 from models.connections import Connection
-from models.job_tables.registry import JOB_TABLES
 from models.job_tables.rendering import FINISHED, labels, last_write
 
 SCAN_TIMEOUT_S = 600
@@ -19,7 +20,7 @@ If it is exceeded, no object is removed: the tick fails, and its error names the
 # Columns whose type is text, JSON, an array of these, or composite. Views and partitions are left out, because their
 # tables are searched.
 _TEXT_COLUMNS = """
-SELECT c.relname::text AS table_name, a.attname::text AS column_name
+SELECT 'public.' || quote_ident(c.relname) AS table_name, c.relname::text AS relation, a.attname::text AS column_name
 FROM pg_class c
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_type t ON t.oid = a.atttypid
@@ -37,7 +38,7 @@ ORDER BY c.relname, a.attnum
 # before it and an equals sign in it may be percent-encoded, even twice. A full stop after it may end a sentence.
 _NAMES = """
 SELECT DISTINCT w.word
-FROM public.{table} r
+FROM {table} r
 CROSS JOIN LATERAL (VALUES {columns}) v (words)
 CROSS JOIN LATERAL unnest(
     CASE WHEN v.words ~ '^[A-Za-z0-9_.=:/-]*$' THEN string_to_array(v.words, '/') -- faster, and nearly always
@@ -75,9 +76,8 @@ async def named(
         return set()
     await _require_every_row(connection)
     tables: dict[str, list[str]] = {}
-    for row in await connection.fetch(_TEXT_COLUMNS):
-        table, column = row["table_name"], row["column_name"]
-        if _can_name(table, column) and column not in (without or {}).get(table, ()):
+    for table, column in [*await _columns_of_pictures(connection), *_declared_columns()]:
+        if column not in (without or {}).get(table, ()):
             tables.setdefault(table, []).append(column)
     wanted = {_name(key) for key in keys}
     found: set[str] = set()
@@ -99,20 +99,39 @@ async def finished_inputs(connection: Connection, keys: Collection[str], before:
     wanted = {_name(key) for key in keys}
     over: set[str] = set()
     needed: set[str] = set()
-    tables = [table for table in JOB_TABLES if table.input_columns]
+    tables = [table for table in job_tables() if table.input_columns]
     for table in tables:
         is_over = f"r.{table.status_column} IN ({labels(table, FINISHED)}) AND {last_write(table)} < $2"
-        of_table = partial(_names_in, connection, table.relation, table.input_columns)
+        of_table = partial(_names_in, connection, table.name, table.input_columns)
         over |= await of_table(wanted, f"({is_over})", before)
         needed |= await of_table(wanted, f"NOT ({is_over})", before)
     candidates = [key for key in keys if _name(key) in over - needed]
-    without = {table.relation: table.input_columns for table in tables}
+    without = {table.name: table.input_columns for table in tables}
     return set(candidates) - await named(connection, candidates, without=without)
 
 
 async def _require_every_row(connection: Connection) -> None:
     """Make row-level security raise an error instead of hiding rows, until the end of the transaction."""
     await connection.execute("SET LOCAL row_security TO off")
+
+
+async def _columns_of_pictures(connection: Connection) -> list[tuple[str, str]]:
+    """Return the columns of schema `public` that can hold a key, if the application `pictures` stands there."""
+    if not has_pictures():
+        return []
+    rows = await connection.fetch(_TEXT_COLUMNS)
+    return [(row["table_name"], row["column_name"]) for row in rows if _can_name(row["relation"], row["column_name"])]
+
+
+def _declared_columns() -> list[tuple[str, str]]:
+    """Return the columns that can hold a key by the descriptions of the other applications."""
+    return [
+        (table, column)
+        for one in applications()
+        if one is not PICTURES
+        for table, columns in one.object_columns.items()
+        for column in columns
+    ]
 
 
 def _can_name(table: str, column: str) -> bool:
@@ -134,11 +153,11 @@ async def _names_in(
     *arguments: object,
 ) -> set[str]:
     texts = ", ".join(f"(r.{_quoted(column)}::text)" for column in columns)
-    query = _NAMES.format(table=_quoted(table), columns=texts, condition=condition)
+    query = _NAMES.format(table=table, columns=texts, condition=condition)
     try:
         rows = await connection.fetch(query, list(names), *arguments, timeout=SCAN_TIMEOUT_S)
     except TimeoutError as error:
-        raise ScanTimeoutError(f"public.{table} can't be looked through for keys within {SCAN_TIMEOUT_S} s") from error
+        raise ScanTimeoutError(f"{table} can't be looked through for keys within {SCAN_TIMEOUT_S} s") from error
     return {row["word"] for row in rows}
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from models.applications.registry import job_tables
 from models.connections import Connection
-from models.job_tables.registry import JOB_TABLES
 
 BRIEF_LOCK_MS: Final = 150
 """How long, in ms, dropping a partition may wait for its table's lock.
@@ -98,7 +98,7 @@ async def require_allowed(connection: Connection, policy: Policy, kept: Iterable
     Raises:
         ForbiddenPolicyError: deletions can reach such rows; the message names the tables by which they do.
     """
-    never = [*kept, *(table.relation for table in JOB_TABLES)]
+    never = [*kept, *(table.relation for table in job_tables())]
     for row in await connection.fetch(_TAKES_ALONG, policy.table, never):
         if row["kind"] not in {"r", "p"} and len(row["path"]) == 1:
             raise ForbiddenPolicyError(f"retention of {policy.table}: it is no table, and may show rows that are kept")

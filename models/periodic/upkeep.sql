@@ -1,5 +1,6 @@
 -- Functions of periodic tasks: usage and costs computed from jobs, calls and the ledger, and warnings of limits.
 
+--: if a job table is of pictures
 -- Compute a month's usage of every user anew from the records. Return how many rows are new or different.
 CREATE OR REPLACE FUNCTION darkroom.roll_up_usage(first_day date) RETURNS integer
 LANGUAGE plpgsql VOLATILE
@@ -11,10 +12,11 @@ DECLARE
 BEGIN
     WITH facts (user_id, jobs, pictures, tokens, calls, cost, bytes) AS (
         SELECT j."userId", 1, 0, 0::bigint, 0, 0::numeric, 0::bigint FROM darkroom.jobs j
-        WHERE j."createdAt" >= since AND j."createdAt" < until
+        WHERE j.type IN ({{pictures types}}) AND j."createdAt" >= since AND j."createdAt" < until
         UNION ALL
         SELECT j."userId", 0, 1, 0, 0, 0, coalesce(j."sizeBytes", 0) FROM darkroom.jobs j
-        WHERE j.status = 'COMPLETED' AND j."processingCompletedAt" >= since AND j."processingCompletedAt" < until
+        WHERE j.type IN ({{pictures types}}) AND j.status = 'COMPLETED'
+          AND j."processingCompletedAt" >= since AND j."processingCompletedAt" < until
         UNION ALL
         SELECT i."userId", 0, 0, 0, 0, 0, i."originalSizeBytes" FROM public.enhanced_images i
         WHERE i."createdAt" >= since AND i."createdAt" < until
@@ -24,7 +26,8 @@ BEGIN
           AND t.type IN ({{spend types}}, 'SPEND_BOX_CREATION', 'REFUND')
         UNION ALL
         SELECT c.user_id, 0, 0, 0, 1, coalesce(c.cost_usd, 0), 0 FROM darkroom.provider_calls c
-        WHERE c.started_at >= since AT TIME ZONE 'utc' AND c.started_at < until AT TIME ZONE 'utc'),
+        WHERE c.job_type IN ({{pictures types}})
+          AND c.started_at >= since AT TIME ZONE 'utc' AND c.started_at < until AT TIME ZONE 'utc'),
     sums AS (
         SELECT f.user_id, sum(f.jobs) AS jobs, sum(f.pictures) AS pictures, sum(f.tokens) AS tokens,
                sum(f.calls) AS calls, sum(f.cost) AS cost, sum(f.bytes) AS bytes
@@ -46,6 +49,7 @@ BEGIN
     RETURN changed;
 END $$;
 
+--: end
 -- Compute the costs of a month by day and provider anew. Return how many rows are new or different.
 CREATE OR REPLACE FUNCTION darkroom.roll_up_costs(first_day date) RETURNS integer
 LANGUAGE plpgsql VOLATILE
@@ -73,6 +77,7 @@ BEGIN
     RETURN changed;
 END $$;
 
+--: if a job table is of pictures
 -- Return the users who passed 80 % or 100 % of a limit in a month and haven't been warned of it.
 CREATE OR REPLACE FUNCTION darkroom.thresholds_passed(first_day date, usage_limits jsonb)
 RETURNS TABLE (user_id text, measure text, percent integer)
@@ -116,6 +121,7 @@ BEGIN
     RETURN warned;
 END $$;
 
+--: end
 -- A scheduler of the previous release calls this when it collects orphans, to learn which keys no row names. It would
 -- delete objects that other programs stored, so the answer is that a row names every key.
 CREATE OR REPLACE FUNCTION darkroom.unreferenced(keys text[]) RETURNS SETOF text

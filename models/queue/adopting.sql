@@ -22,6 +22,7 @@ BEGIN
     IF darkroom.money_mode() <> 'managed' THEN
         RETURN;
     END IF;
+    --: if a job table is paid in tokens
     INSERT INTO darkroom.job_money (job_type, job_id, kind, amount)
     SELECT DISTINCT ON (j.job_type, j.job_id) j.job_type, j.job_id, 'charge', -t.amount
     FROM unnest(jobs) j
@@ -43,6 +44,7 @@ BEGIN
                            {{source of j.job_type}} || '_cancelled'))
     ORDER BY c.job_type, c.job_id
     ON CONFLICT DO NOTHING;
+    --: end
 END $$;
 
 -- Queue jobs whose rows the caller has locked, without charging them; jobs that were refunded are left to be ended. A

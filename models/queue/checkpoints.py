@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
+from uuid import uuid4
 
+from models.applications.registry import table_of
 from models.connections import Connection
 from models.history.timeline import finished_stages
-from models.job_tables.registry import table_of
 from models.job_tables.rendering import as_id, assigned, shown_stage
 from models.job_tables.table import JobTable
 from models.queue.transitions import Checkpoint, Completed, Kept
@@ -15,6 +16,12 @@ from models.queue.transitions import Checkpoint, Completed, Kept
 Json = Mapping[str, Any]
 
 OWN_TABLE: Final = "darkroom.checkpoints"
+
+IN_ROW_ALONE: Final = frozenset({"answer"})
+"""Facts of a result that may be large: the history doesn't repeat them if the job's row has a column for them."""
+
+FACTS: Final = ("key", "url", "width_px", "height_px", "size_bytes", "sha256", "model", "temperature")
+"""What a table of another application may hold of a picture."""
 
 
 def checkpoint(
@@ -41,6 +48,7 @@ def completed(
     output: Json | None,
     result: Json | None,
     *,
+    before: Sequence[Json] = (),
     duration_ms: int,
     pipeline_id: str | None,
 ) -> Completed:
@@ -50,13 +58,32 @@ def completed(
         job_type: type of the job.
         stage: the last stage.
         output: the last stage's output.
-        result: the stored picture, whichever stage made it.
+        result: the facts of the result: of the stored picture, whichever stage made it (of several, the last), and of
+            the last stage's output.
+        before: the pictures before it, in their order.
         duration_ms: how long the last stage took.
         pipeline_id: the pipeline whose settings the job used.
     """
-    facts = table_of(job_type).result.items() if result else ()
-    columns = {column: result[fact] for column, fact in facts} if result else {}
-    return Completed(stage, duration_ms, columns, output, pipeline_id)
+    table = table_of(job_type)
+    if not result:
+        return Completed(stage, duration_ms, {}, output, pipeline_id)
+    if table.result_rows is None and not table.result_sql_columns:
+        columns = {column: result[fact] for column, fact in table.result.items() if fact in result}
+        if output and IN_ROW_ALONE & output.keys():
+            held = IN_ROW_ALONE.intersection(table.result.values())
+            output = {key: value for key, value in output.items() if key not in held}
+        return Completed(stage, duration_ms, columns, output, pipeline_id)
+    pictures = [_numbered(number, picture) for number, picture in enumerate((*before, result), 1)]
+    columns = {
+        column: [one["id"] for one in pictures] if fact == "ids" else pictures[0][fact]
+        for column, fact in table.result.items()
+    }
+    return Completed(stage, duration_ms, columns, output, pipeline_id, pictures)
+
+
+def _numbered(number: int, picture: Json) -> Json:
+    """Return the facts of one of a job's pictures with its number, and the id of the row that it may get."""
+    return {"id": str(uuid4()), "n": number, **{fact: picture[fact] for fact in FACTS}}
 
 
 def has_columns(job_type: str, stage: str) -> bool:
@@ -88,7 +115,10 @@ def place_of(job_type: str, stage: str) -> str:
 _KEPT: Final = f"SELECT c.stage, c.output FROM {OWN_TABLE} c WHERE c.job_type = $1 AND c.job_id = $2"
 
 
-_LEFT: Final = f"SELECT c.stage, c.output, c.at FROM {OWN_TABLE} c WHERE c.job_id = $1 ORDER BY c.at, c.stage"
+_LEFT: Final = f"""
+SELECT c.stage, c.output, c.at FROM {OWN_TABLE} c
+WHERE c.job_id = $1 AND ($2::text[] IS NULL OR c.job_type = ANY ($2)) ORDER BY c.at, c.stage
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +130,12 @@ class LeftOutput:
     at: datetime
 
 
-async def left_outputs(connection: Connection, job_id: str) -> list[LeftOutput]:
-    """Return the outputs of a job's stages for which its row has no column, oldest first."""
-    return [LeftOutput(**row) for row in await connection.fetch(_LEFT, job_id)]
+async def left_outputs(connection: Connection, job_id: str, types: Sequence[str] | None) -> list[LeftOutput]:
+    """Return the outputs of a job's stages for which its row has no column, oldest first.
+
+    `types` are those of the jobs of its table; None if nothing tells the table of a job whose row is deleted.
+    """
+    return [LeftOutput(**row) for row in await connection.fetch(_LEFT, job_id, types)]
 
 
 async def resumable_stages(
@@ -157,4 +190,5 @@ _CARRY_KEPT: Final = f"""
 INSERT INTO {OWN_TABLE} (job_type, job_id, stage, output)
 SELECT c.job_type, $3, c.stage, c.output FROM {OWN_TABLE} c
 WHERE c.job_type = $1 AND c.job_id = $2 AND c.stage = ANY ($4)
-"""
+ON CONFLICT (job_type, job_id, stage) DO UPDATE SET output = excluded.output, at = now()
+"""  # an earlier job may have had the new id

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from models.applications.registry import table_of
 from models.connections import Connection
-from models.job_tables.registry import table_of
 from models.job_tables.rendering import locked_row
 
 # The time at which the job ends unfinished is computed as in models/queue/rescue.py.

@@ -45,7 +45,8 @@ BEGIN
 END $$;
 
 --: each job table whose jobs may wait
--- Set when jobs are due, according to their rows: at a time, or never while they wait for their producer.
+-- Set when jobs are due, according to their rows: at a time, or never while they wait for their producer. One that its
+-- producer has let go begins at the time that was said when it entered.
 CREATE OR REPLACE FUNCTION darkroom.put_off_{{rows}}(ids text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp {{kept plans}} AS $$
@@ -53,11 +54,13 @@ BEGIN
     UPDATE darkroom.job_queue q
     SET status = CASE WHEN w.until > now() THEN 'retrying' ELSE 'pending' END, ready = coalesce(w.until <= now(), true),
         scheduled_at = coalesce(w.until, now()), paused_by = NULL,
-        run_at = CASE WHEN w.until > now() AND isfinite(w.until) THEN w.until END
-    FROM (SELECT {{id j}} AS id, {{waits until j}} AS until
-          FROM {{table}} j WHERE j.{{id column}} = ANY ({{ids from ids}})) w
-    WHERE q.job_id = ANY (ids) AND q.job_type IN ({{types}}) AND q.job_id = w.id AND q.status <> 'processing'
-      AND (w.until > now() OR q.status = 'retrying');
+        run_at = CASE WHEN w.until = 'infinity' THEN q.run_at WHEN w.until > now() THEN w.until END
+    FROM (SELECT q.id, coalesce(j.until, CASE WHEN q.scheduled_at = 'infinity' THEN q.run_at END) AS until
+          FROM (SELECT {{id j}} AS id, {{waits until j}} AS until
+                FROM {{table}} j WHERE j.{{id column}} = ANY ({{ids from ids}})) j
+          JOIN darkroom.job_queue q ON q.job_id = j.id
+          WHERE q.job_id = ANY (ids) AND q.job_type IN ({{types}})) w
+    WHERE q.id = w.id AND q.status <> 'processing' AND (w.until > now() OR q.status = 'retrying');
 END $$;
 
 --: end
@@ -71,6 +74,16 @@ BEGIN
         RAISE EXCEPTION 'run_at is no time at which a job can begin: give one before the year 3000, or NULL for at once'
             USING ERRCODE = '22023';
     END IF;
+END $$;
+
+-- Return what a submission has said of the statement whose trigger asks (submit.sql); NULL if nothing has been said.
+CREATE OR REPLACE FUNCTION darkroom.entering_terms() RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    said jsonb := nullif(current_setting('darkroom.entering', true), '');
+BEGIN
+    RETURN CASE WHEN (said ->> 'depth')::integer = pg_trigger_depth() THEN said END;
 END $$;
 
 -- Return the time at which the jobs that enter now begin, NULL for at once: as said of this statement (submit.sql), or set
@@ -173,7 +186,11 @@ BEGIN
         INSERT INTO darkroom.freed_slots (user_id) SELECT DISTINCT j.user_id FROM unnest(jobs) j;
     END IF;
     --: each job table whose jobs may wait
-    PERFORM darkroom.put_off_{{rows}}(ARRAY(SELECT j.job_id FROM unnest(jobs) j WHERE j.job_type IN ({{types}})));
+    -- a job whose row says no time keeps that of its transaction
+    ids := ARRAY(SELECT j.job_id FROM unnest(jobs) j WHERE j.job_type IN ({{types}}));
+    ids := ARRAY(SELECT {{id r}} FROM {{table}} r
+                 WHERE r.{{id column}} = ANY ({{ids from ids}}) AND {{waits until r}} > now());
+    PERFORM darkroom.put_off_{{rows}}(ids) WHERE cardinality(ids) > 0;
     --: end
     IF darkroom.is_wake_up_asked(of_queue) THEN
         PERFORM darkroom.send_wake_up(of_queue);
@@ -324,6 +341,7 @@ BEGIN
 END $$;
 
 --: end
+--: if a job table whose rows are filled
 -- BEFORE INSERT of a job that names no pipeline: writes its album's pipeline into the row, so that later changes of the
 -- album don't change how the job is treated. If its user may not use that pipeline, or only with a share token, the row
 -- is left to the worker, which refuses the job or checks the token. In a serializable transaction every row is left to
@@ -355,6 +373,7 @@ BEGIN
     RETURN NEW;
 END $$;
 
+--: end
 --: each job table
 -- AFTER INSERT, once for the statement: jobs that are PENDING enter the queue.
 CREATE OR REPLACE FUNCTION darkroom.enter_{{rows}}() RETURNS trigger
@@ -382,6 +401,7 @@ BEGIN
     END IF;
     IF jobs IS NOT NULL THEN  -- rows of finished jobs are neither queued nor charged
         queued := darkroom.enter(jobs, settings);
+        {{entered books}}
     END IF;
     RETURN NULL;
 END $$;

@@ -93,11 +93,18 @@ LANGUAGE sql IMMUTABLE
 RETURN darkroom.fair_cost(tier, cost) * 1000000
     / coalesce((coalesce(weights, {{weights}}) ->> coalesce(user_tier, 'FREE'))::bigint, 1);
 
--- Return whether there are tables of subscriptions that may be read. They are looked up anew each time, since a table
--- may be made later, and rights may be given.
+-- Return whether there are tables of subscriptions of `pictures` that may be read. They are looked up anew each time,
+-- since a table may be made later, and rights may be given.
 CREATE OR REPLACE FUNCTION darkroom.may_read_subscriptions() RETURNS boolean LANGUAGE sql VOLATILE
-RETURN coalesce(has_table_privilege(to_regclass('public.subscriptions')::oid, 'SELECT')
-                AND has_table_privilege(to_regclass('public.subscription_plans')::oid, 'SELECT'), false);
+RETURN
+    --: if a job table is of pictures
+    coalesce(has_table_privilege(to_regclass('public.subscriptions')::oid, 'SELECT')
+                AND has_table_privilege(to_regclass('public.subscription_plans')::oid, 'SELECT'), false)
+    --: end
+    --: if no job table is of pictures
+    false
+    --: end
+;
 
 -- Return whether the application has subscriptions, and plans with priority, that may be read.
 CREATE OR REPLACE FUNCTION darkroom.has_subscriptions() RETURNS boolean
@@ -129,11 +136,13 @@ CREATE OR REPLACE FUNCTION darkroom.tiers_of(users text[]) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF darkroom.missing_column('public.user_token_balances'::regclass, '"userId", tier') IS NOT NULL THEN
-        RETURN '{}';
+    --: if a job table is of pictures
+    IF darkroom.missing_column('public.user_token_balances'::regclass, '"userId", tier') IS NULL THEN
+        RETURN coalesce((SELECT jsonb_object_agg(b."userId"::text, b.tier::text) FROM public.user_token_balances b
+                         WHERE b."userId" = ANY (users)), '{}');
     END IF;
-    RETURN coalesce((SELECT jsonb_object_agg(b."userId"::text, b.tier::text) FROM public.user_token_balances b
-                     WHERE b."userId" = ANY (users)), '{}');
+    --: end
+    RETURN '{}';
 END $$;
 
 -- Return whether this transaction may make a user's first turn: an INSERT would wait for another one that has made it and

@@ -14,13 +14,13 @@ import asyncpg
 
 from config.failpoints import failpoints
 from config.json_text import ready_json
+from models.applications.registry import table_of
 from models.collector import Collector, Unanswered
 from models.connections import Connection
 from models.database import Database
 from models.database_retries import Waiting
 from models.history.artifacts import Artifact
 from models.job_state import JobStatus
-from models.job_tables.registry import table_of
 from models.job_tables.table import JobTable
 from models.queue.claims import Claim
 from models.queue.transition_kinds import Checkpoint, Completed

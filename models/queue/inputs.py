@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from models.applications.registry import table_of
 from models.connections import Connection
 from models.job_tables.inputs import JobInputs, Picture, Pipeline
-from models.job_tables.registry import table_of
 from models.job_tables.rendering import as_id, assigned, id_as_text, locked_job
 from models.job_tables.table import JobTable
 from models.queue.claims import Claim, FencedError

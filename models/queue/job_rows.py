@@ -1,6 +1,6 @@
 """Jobs as rows of the application's tables and of the queue: search by a filter, reading by id, cancellation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -9,11 +9,12 @@ from uuid import UUID
 
 import asyncpg
 
+from models.applications.registry import job_tables
 from models.connections import Connection
-from models.job_tables.registry import JOB_TABLES
 from models.job_tables.rendering import as_state, as_types, id_as_text, last_write, over
 from models.job_tables.row_facts import OF_A_ROW
 from models.job_tables.table import JobTable
+from models.queue.job_names import JobKey, job_keys, job_names, key_of
 from models.queue.refusal import CHECK_CONSTRAINTS_NOW
 
 _IDS: Final = """
@@ -22,10 +23,12 @@ WHERE (cardinality($1::text[]) = 0 OR j.status = ANY ($1::text[]))
   AND ($2::text IS NULL OR j."userId" = $2) AND ($3::text IS NULL OR j.type = $3)
   AND ($4::timestamptz IS NULL OR j."createdAt" >= $4 AT TIME ZONE 'utc')
   AND ($5::text IS NULL OR strpos(lower(j."errorMessage"), lower($5)) > 0)
-  AND NOT ($6 AND EXISTS (SELECT FROM darkroom.operator_actions a WHERE a.action = 'job_retry' AND a.target = j.id))
+  AND NOT ($6 AND EXISTS (SELECT FROM darkroom.operator_actions a
+                          WHERE a.action = 'job_retry' AND a.target = j.id
+                            AND coalesce(a.after ->> 'jobType', j.type) = j.type))
 ORDER BY j."createdAt" DESC, j.id DESC LIMIT $7
 """
-_UNFINISHED: Final = "SELECT q.job_id FROM darkroom.job_queue q ORDER BY q.position, q.id"
+_UNFINISHED: Final = "SELECT q.job_type, q.job_id FROM darkroom.job_queue q ORDER BY q.position, q.id"
 _QUEUED: Final = """
 SELECT q.queue, q.stage, q.status, q.attempts, q.max_attempts, q.last_error, q.scheduled_at, q.run_at,
        q.created_at, q.started_at, q.worker_id, q.deadline_at
@@ -34,7 +37,10 @@ FROM darkroom.job_queue q WHERE q.job_id = $1 AND q.job_type = $2
 _OURS: Final = "darkroom."
 """Prefix of the columns that a statement adds to the columns of the application's own table."""
 
-_STATUS: Final = "SELECT j.status FROM darkroom.jobs_of(ARRAY[$1::text]) j"
+_STATUS: Final = """
+SELECT j.type, j.id, j.status FROM darkroom.job_named($1) n CROSS JOIN LATERAL darkroom.jobs_of(ARRAY[n.id]) j
+WHERE j.type = n.type
+"""
 _CANCEL: Final = "SELECT darkroom.cancel_job($1)"
 
 
@@ -62,6 +68,8 @@ class Job:
     Times are UTC without a zone, as in the application's tables.
 
     Attributes:
+        key: its table and its id.
+        name: by which people ask for it: its id, or TABLE/ID if another job table has a job with this id, too.
         id: of the job.
         job_type: such as `blend`.
         status: a `JobStatus`, whatever label its table uses for it.
@@ -76,6 +84,8 @@ class Job:
         columns: the whole row by its table's own column names, and `jobType`, for printing.
     """
 
+    key: JobKey
+    name: str
     id: str
     job_type: str
     status: str
@@ -110,8 +120,10 @@ class QueueRow:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """A job's status before and after a cancellation; both are the same if the job was already over before."""
+    """A cancelled job's type and id, and its status before and after; both are the same if it was over already."""
 
+    job_type: str
+    job_id: str
     before: str
     after: str
 
@@ -119,8 +131,7 @@ class Cancelled:
 async def find_jobs(connection: Connection, wanted: JobFilter, most: int) -> list[Job]:
     """Return the newest jobs that the filter selects, newest first."""
     rows = await connection.fetch(_IDS, *_terms(wanted), most)
-    jobs = {(job.job_type, job.id): job for job in await read_jobs(connection, [row["id"] for row in rows])}
-    return [jobs[place] for row in rows if (place := (row["type"], row["id"])) in jobs]
+    return await jobs_at(connection, [key_of(row["type"], row["id"]) for row in rows])
 
 
 async def count_jobs(connection: Connection, wanted: JobFilter) -> int:
@@ -133,14 +144,26 @@ def _terms(wanted: JobFilter) -> tuple[object, ...]:
     return (*terms, wanted.leaves_out_retried)
 
 
-async def read_jobs(connection: Connection, job_ids: Sequence[str]) -> list[Job]:
-    """Return jobs in the order of the given ids. Unknown ids are left out."""
-    found: dict[str, list[Job]] = {}
-    for table in JOB_TABLES:
-        for row in await connection.fetch(_rows(table), job_ids):
-            job = _job(row)
-            found.setdefault(job.id, []).append(job)
-    return [job for job_id in dict.fromkeys(job_ids) for job in found.get(job_id, ())]
+async def read_jobs(connection: Connection, names: Sequence[str]) -> list[Job]:
+    """Return jobs in the order of the given names, each an id or TABLE/ID. Names of no job are left out.
+
+    Raises:
+        asyncpg.InvalidParameterValueError: a name stands for jobs of several tables; the message names each of them.
+    """
+    keys = await job_keys(connection, names)
+    return await jobs_at(connection, keys.values())
+
+
+async def jobs_at(connection: Connection, keys: Iterable[JobKey]) -> list[Job]:
+    """Return jobs in the order of the given keys, each once. Keys of no job are left out."""
+    asked = list(dict.fromkeys(keys))
+    rows: dict[JobKey, asyncpg.Record] = {}
+    for table in job_tables():
+        if ids := [key.job_id for key in asked if key.table is table]:
+            found = await connection.fetch(_rows(table), ids)
+            rows |= {JobKey(table, row[f"{_OURS}id"]): row for row in found}
+    names = await job_names(connection, rows)
+    return [_job(key, names[key], rows[key]) for key in asked if key in rows]
 
 
 @cache
@@ -175,15 +198,15 @@ WHERE j.{table.id_column} = ANY ({as_types(table.id_type, "$1::text[]")}) AND {f
 """
 
 
-def _job(row: asyncpg.Record) -> Job:
+def _job(key: JobKey, name: str, row: asyncpg.Record) -> Job:
     columns = dict(row)
-    facts = {name.removeprefix(_OURS): columns.pop(name) for name in list(columns) if name.startswith(_OURS)}
-    return Job(columns=columns, **facts)
+    facts = {one.removeprefix(_OURS): columns.pop(one) for one in list(columns) if one.startswith(_OURS)}
+    return Job(key=key, name=name, columns=columns, **facts)
 
 
-async def unfinished_jobs(connection: Connection) -> list[str]:
-    """Return the ids of all jobs in the queue, in the queue's order."""
-    return [row["job_id"] for row in await connection.fetch(_UNFINISHED)]
+async def unfinished_jobs(connection: Connection) -> list[JobKey]:
+    """Return the keys of all jobs in the queue, in the queue's order."""
+    return [key_of(row["job_type"], row["job_id"]) for row in await connection.fetch(_UNFINISHED)]
 
 
 async def queue_row(connection: Connection, job: Job) -> QueueRow | None:
@@ -192,14 +215,18 @@ async def queue_row(connection: Connection, job: Job) -> QueueRow | None:
     return None if row is None else QueueRow(**row)
 
 
-async def cancel_job(connection: Connection, job_id: str) -> Cancelled | None:
-    """Cancel a job, in the caller's transaction. Return None if there is no such job.
+async def cancel_job(connection: Connection, name: str) -> Cancelled | None:
+    """Cancel a job, given by its id or TABLE/ID, in the caller's transaction. Return None if there is no such job.
 
     The application's deferred constraints are checked in this call and not at the commit, so that the caller learns of
     a refused label, and can cancel the job without writing the label into its row.
+
+    Raises:
+        asyncpg.InvalidParameterValueError: the name stands for jobs of several tables; the message names each of them.
     """
     await connection.execute(CHECK_CONSTRAINTS_NOW)
-    before = await connection.fetchval(_STATUS, job_id)
+    before = await connection.fetchrow(_STATUS, name)
     if before is None:
         return None
-    return Cancelled(before, await connection.fetchval(_CANCEL, job_id))
+    after = await connection.fetchval(_CANCEL, key_of(before["type"], before["id"]).full_name)
+    return Cancelled(before["type"], before["id"], before["status"], after)

@@ -1,10 +1,11 @@
 """Places of unfinished jobs under the fair order, and estimates of their ends; models/queue/progress.sql."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from models.connections import Connection
+from models.queue.job_names import JobKey
 
 _OUTLOOKS: Final = """
 SELECT a.id, p.status, p.stage, p.attempt, p.place, p.eta_s, p.eta_50_low_s, p.eta_50_high_s, p.eta_90_low_s,
@@ -42,6 +43,7 @@ class Outlook:
     waits_for: str | None
 
 
-async def outlooks(connection: Connection, job_ids: Sequence[str]) -> dict[str, Outlook]:
-    """Return the outlook of jobs by id; unknown ids are left out."""
-    return {row["id"]: Outlook(*row[1:]) for row in await connection.fetch(_OUTLOOKS, list(job_ids))}
+async def outlooks(connection: Connection, keys: Iterable[JobKey]) -> dict[JobKey, Outlook]:
+    """Return the outlook of jobs; keys of no job are left out."""
+    named = {key.full_name: key for key in keys}
+    return {named[row["id"]]: Outlook(*row[1:]) for row in await connection.fetch(_OUTLOOKS, list(named))}

@@ -1,11 +1,12 @@
 """Progress of jobs, for commands that watch them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from models.connections import Connection
 from models.job_state import TERMINAL, JobStatus
+from models.queue.job_names import JobKey, key_of
 
 _PROGRESS: Final = """
 SELECT j.id, j.type, j.status::text, coalesce(j."currentStage", q.stage) AS stage, q.attempts, q.status AS queue_status,
@@ -21,7 +22,7 @@ FROM darkroom.jobs_of($1::text[]) j LEFT JOIN darkroom.job_queue q ON q.job_id =
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """A job's progress.
+    """A job's progress. `job_id` is the name by which it was asked for.
 
     `status` is None when the job's row is deleted; `elapsed_s` is counted from its creation to its end, or to now;
     `is_scheduled` says whether the job waits for the time before which its producer doesn't want it to begin.
@@ -48,12 +49,13 @@ class JobProgress:
         return self.status == JobStatus.PENDING
 
 
-async def job_progress(connection: Connection, job_ids: Sequence[str]) -> list[JobProgress]:
-    """Return the progress of jobs, in the order of the ids."""
-    found = {row["id"]: row for row in await connection.fetch(_PROGRESS, job_ids)}
+async def job_progress(connection: Connection, jobs: Mapping[str, JobKey | None]) -> list[JobProgress]:
+    """Return the progress of jobs, in the order of their names; a name without a key is that of a deleted job."""
+    ids = [key.job_id for key in jobs.values() if key is not None]
+    found = {key_of(row["type"], row["id"]): row for row in await connection.fetch(_PROGRESS, ids)}
     return [
         JobProgress(
-            job_id=job_id,
+            job_id=name,
             job_type=row["type"],
             status=row["status"],
             stage=None if row["status"] in TERMINAL else row["stage"],
@@ -63,7 +65,7 @@ async def job_progress(connection: Connection, job_ids: Sequence[str]) -> list[J
             error=row["error"],
             is_scheduled=row["is_scheduled"],
         )
-        if (row := found.get(job_id))
-        else JobProgress(job_id)
-        for job_id in job_ids
+        if key is not None and (row := found.get(key))
+        else JobProgress(name)
+        for name, key in jobs.items()
     ]

@@ -15,6 +15,7 @@ from uuid import UUID
 import asyncpg
 
 from config.logger import EventLogger
+from models.applications.registry import table_of
 from models.connections import (
     LOCK_TIMEOUT_MS,
     Connection,
@@ -23,7 +24,6 @@ from models.connections import (
     lock_waits,
 )
 from models.database import Database
-from models.job_tables.registry import table_of
 from models.job_tables.rendering import locked_row
 from models.queue.candidates import CANDIDATE_COLUMNS, RefusedJob
 from models.queue.claims import BRIEF_WAIT_MS, TRIGGER_WAIT_MS, Claim, FencedError, claim, claim_one

@@ -18,6 +18,7 @@ BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RETURN false;
     END IF;
+    --: if a job table is paid in tokens
     SELECT count(*) INTO locked FROM (SELECT FROM public.users u WHERE u.id = ANY (ids)
                                       ORDER BY u.id FOR KEY SHARE SKIP LOCKED) l;
     IF locked < (SELECT count(*) FROM public.users u WHERE u.id = ANY (ids)) THEN
@@ -28,6 +29,7 @@ BEGIN
     IF locked < (SELECT count(*) FROM public.user_token_balances b WHERE b."userId" = ANY (ids)) THEN
         RETURN false;
     END IF;
+    --: end
     --: each job table with a balance of its own
     SELECT count(*) INTO locked FROM (SELECT FROM {{balances}} b WHERE b.{{payer column}} = ANY ({{payers from ids}})
                                       ORDER BY b.{{payer column}} FOR NO KEY UPDATE SKIP LOCKED) l;
@@ -36,7 +38,7 @@ BEGIN
     END IF;
     --: end
     -- another transaction creates an index, or a trigger
-    LOCK TABLE {{money tables}} IN ROW EXCLUSIVE MODE NOWAIT;
+    {{lock the money tables}}
     RETURN true;
 EXCEPTION WHEN lock_not_available THEN
     RETURN false;
@@ -79,7 +81,7 @@ DECLARE
     part record;
 BEGIN
     -- a refund that can't be paid can be owed; if a charge, user or debt is hidden, not even that can be recorded
-    PERFORM darkroom.require_rows_shown(ARRAY['public.users', 'darkroom.job_money', 'darkroom.refused_ends']
+    PERFORM darkroom.require_rows_shown(ARRAY[{{payer tables and}}'darkroom.job_money', 'darkroom.refused_ends']
                                             ::regclass[]::oid[]);
     -- this is checked first: most jobs that end without a charge return here, without a lock or a subtransaction, and
     -- users to whom nothing is due aren't waited for, or given a balance

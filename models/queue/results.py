@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from models.connections import Connection
+from models.queue.job_names import JobKey
 
 _RESULT: Final = """
 SELECT j.id, j.status, j.key, j."errorMessage", j."imageId" FROM darkroom.jobs_of(ARRAY[$1::text]) j
-ORDER BY j.key IS NULL LIMIT 1
+WHERE j.type = ANY ($2)
 """
 _NAME: Final = "SELECT i.name FROM public.enhanced_images i WHERE i.id = $1"
 
@@ -31,9 +32,9 @@ class ResultRow:
     name: str | None
 
 
-async def result_row(connection: Connection, job_id: str) -> ResultRow | None:
+async def result_row(connection: Connection, key: JobKey) -> ResultRow | None:
     """Return what is known of a job's result; None if there is no such job."""
-    row = await connection.fetchrow(_RESULT, job_id)
+    row = await connection.fetchrow(_RESULT, key.job_id, list(key.table.job_types))
     if row is None:
         return None
     # Read only for a job that has a picture: a database of another application may have no table of pictures

@@ -1,7 +1,7 @@
 """Moves a claim back to an earlier stage, if the stored outputs of later stages can't be used."""
 
+from models.applications.registry import table_of
 from models.connections import Connection
-from models.job_tables.registry import table_of
 from models.job_tables.rendering import as_id, assigned, id_as_text, locked_job, shown_stage
 from models.job_tables.table import JobTable
 from models.queue.claims import Claim, FencedError

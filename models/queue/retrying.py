@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
+from models.applications.registry import table_of
 from models.connections import Connection
-from models.job_tables.registry import table_of
 from models.job_tables.rendering import as_id, id_as_text, locked_row, over
 from models.job_tables.table import JobTable
 from models.queue.job_rows import Job
 
 _SET_MODEL: Final = "SELECT set_config('darkroom.model', $1, true)"
 _QUEUE: Final = """
-UPDATE darkroom.job_queue q SET stage = coalesce($2, q.stage), payload = q.payload || $3::jsonb WHERE q.job_id = $1
+UPDATE darkroom.job_queue q SET stage = coalesce($2, q.stage), payload = q.payload || $3::jsonb
+WHERE q.job_id = $1 AND q.job_type = $4
 RETURNING q.id
 """
 _MOVE: Final = "SELECT darkroom.move_to_queues($1)"
@@ -63,8 +64,10 @@ FROM kept WHERE q.job_id = kept.id AND q.job_type = $3
 """
 
 
-async def begin_at(connection: Connection, new_id: str, stage: str | None, payload: Mapping[str, Any]) -> None:
+async def begin_at(
+    connection: Connection, job_type: str, new_id: str, stage: str | None, payload: Mapping[str, Any]
+) -> None:
     """Add entries to a queued job's payload, and set the stage at which it begins if `stage` isn't None."""
-    rows = await connection.fetch(_QUEUE, new_id, stage, payload)
+    rows = await connection.fetch(_QUEUE, new_id, stage, payload, job_type)
     if stage is not None:
         await connection.execute(_MOVE, [row["id"] for row in rows])

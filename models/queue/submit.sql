@@ -147,16 +147,6 @@ BEGIN
     RETURN said_before;
 END $$;
 
--- Return what has been said so of the statement whose trigger asks; NULL if nothing has.
-CREATE OR REPLACE FUNCTION darkroom.entering_terms() RETURNS jsonb
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    said jsonb := nullif(current_setting('darkroom.entering', true), '');
-BEGIN
-    RETURN CASE WHEN (said ->> 'depth')::integer = pg_trigger_depth() THEN said END;
-END $$;
-
 -- Raise an error if a trigger or a rule of the application dropped or changed the row of a submission: its producer
 -- would wait for a job that doesn't exist.
 CREATE OR REPLACE FUNCTION darkroom.require_entered(job_id text, written_id text, written_status text) RETURNS void
@@ -248,59 +238,4 @@ BEGIN
     IF fault IS NOT NULL THEN
         RAISE EXCEPTION 'pipeline % is invalid: %', pipeline_id, fault USING ERRCODE = '22023';
     END IF;
-END $$;
-
--- Cancel an unfinished job, refund it, and return the status that it has now. A job whose row the database refuses to
--- change is cancelled nevertheless: its row keeps the old label until the database accepts the new one.
-CREATE OR REPLACE FUNCTION darkroom.cancel_job(job_id text) RETURNS text
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
-#variable_conflict use_variable
-DECLARE
-    status_now text;
-BEGIN
-    --: each job table
-    IF NOT FOUND THEN  -- no table has a job with that id
-        UPDATE {{table}} j SET {{status column}} = {{label from CANCELLED}} WHERE j.{{id column}} = {{id from job_id}}{{and is ours j}}
-        RETURNING {{state j}} INTO status_now;
-    END IF;
-    --: end
-    IF status_now IS NULL AND NOT EXISTS (SELECT FROM darkroom.jobs_of(ARRAY[job_id]) j) THEN
-        RAISE EXCEPTION 'job % not found', job_id USING ERRCODE = 'P0002';
-    ELSIF coalesce(status_now IN ('PENDING', 'PROCESSING'), true) THEN
-        PERFORM darkroom.refuse_change(job_id, 'CANCELLED');
-    END IF;
-    RETURN status_now;
-EXCEPTION WHEN OTHERS OR assert_failure THEN
-    -- the next function meets the lock of the other transaction too, and waits for it as this one did
-    IF darkroom.is_contention(SQLSTATE) AND current_setting('transaction_isolation') <> 'read committed'
-            OR NOT EXISTS (SELECT FROM darkroom.jobs_of(ARRAY[job_id]) j) THEN
-        RAISE;
-    END IF;
-    RETURN darkroom.cancel_refused(job_id, format('%s (SQLSTATE %s)', SQLERRM, SQLSTATE));
-END $$;
-
--- Cancel a job whose row the database refuses to change.
-CREATE OR REPLACE FUNCTION darkroom.cancel_refused(job_id text, refusal text) RETURNS text
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_variable
-DECLARE
-    job record;
-    label text;
-BEGIN
-    -- the job's row is locked before its queue row, as everywhere
-    --: each job table
-    IF NOT FOUND THEN
-        PERFORM 1 FROM {{table}} j WHERE j.{{id column}} = {{id from job_id}}{{and is ours j}} FOR NO KEY UPDATE;
-    END IF;
-    --: end
-    SELECT j.type, j."userId" AS user_id, j.status INTO job FROM darkroom.jobs_of(ARRAY[job_id]) j;
-    PERFORM 1 FROM darkroom.job_queue q WHERE q.job_type = job.type AND q.job_id = job_id FOR UPDATE;
-    SELECT r.label INTO label FROM darkroom.refused_ends r WHERE r.job_type = job.type AND r.job_id = job_id;
-    IF label IS NOT NULL OR job.status NOT IN ('PENDING', 'PROCESSING') THEN
-        RETURN coalesce(label, job.status);  -- the job is over
-    END IF;
-    RETURN darkroom.end_refused(ROW(job.type, job_id, job.user_id, 'CANCELLED', NULL, 'cancelled')::darkroom.change,
-                                'CANCELLED', refusal, true);
 END $$;

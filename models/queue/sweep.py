@@ -6,12 +6,12 @@ their last write, queue rows in the order of their ids.
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
+from models.applications.registry import job_tables
 from models.database import Database
 from models.job_state import JobStatus
-from models.job_tables.registry import JOB_TABLES
 from models.job_tables.rendering import id_as_text, quoted, types
 from models.job_tables.table import JobTable
 
@@ -64,12 +64,16 @@ class Sweep:
 _QUEUE_PAGE: Final = "SELECT q.id FROM darkroom.job_queue q WHERE q.id > $1 ORDER BY q.id OFFSET $2 LIMIT 1"
 
 
-@cache
 def _statements() -> tuple[str, ...]:
+    return _statements_of(job_tables())
+
+
+@lru_cache
+def _statements_of(tables: tuple[JobTable, ...]) -> tuple[str, ...]:
     """Render the look at each label of an unfinished job in each table, since an index begins with the label."""
     return tuple(
         _page(table, text)
-        for table in JOB_TABLES
+        for table in tables
         for text in dict.fromkeys((*table.pending_labels, table.labels[JobStatus.PROCESSING]))
     )
 

@@ -1,6 +1,6 @@
 """The transitions of a claim, as values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from datetime import timedelta
 from typing import Any, TypeAlias
@@ -36,6 +36,7 @@ class Checkpoint:
 class Completed:
     """Transition: the last stage has finished and its object is stored. `columns` hold the result.
 
+    `pictures` are the facts of each picture, for a table that gets a row for each or a column made of them.
     `pipeline_id` is for `count_pipeline_use`, which runs after the commit.
     """
 
@@ -44,6 +45,7 @@ class Completed:
     columns: Mapping[str, Any]
     output: Mapping[str, Any] | None = None
     pipeline_id: str | None = None
+    pictures: Sequence[Mapping[str, Any]] = ()
 
 
 @value

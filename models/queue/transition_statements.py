@@ -30,6 +30,7 @@ from models.job_tables.rendering import (
 )
 from models.job_tables.table import JobTable
 from models.queue.handing_over import WAKES, handed_over
+from models.queue.statement_parts import ARTIFACT, KEPT, made_columns, result_rows
 from models.queue.transition_kinds import Checkpoint, Completed, Failed, HandedOver, Retried, Snoozed, Transition, Waits
 
 MAX_ERROR_CHARS: Final = 2_000
@@ -100,6 +101,8 @@ def as_json(table: JobTable, number: int, write: ClaimWrite) -> dict[str, Any]:
     }
     if kept:
         made["kept"] = kept
+    if isinstance(last, Completed) and last.pictures:
+        made["pictures"] = plain(list(last.pictures))
     if isinstance(last, Checkpoint):
         made["began_at"] = history[0][1]
         made["following"] = last.following
@@ -133,7 +136,7 @@ def parts_of(writes: Sequence[Mapping[str, Any]]) -> set[str]:
     """
     parts = {f'"{name}"' for name in set().union(*[one["columns"] for one in writes])}
     parts.update(_PARTS.get(kind, kind) for kind in {one["kind"] for one in writes})
-    parts.update(name for name in ("artifact", "kept") if any(name in one for one in writes))
+    parts.update(name for name in ("artifact", "kept", "pictures") if any(name in one for one in writes))
     return parts
 
 
@@ -187,12 +190,14 @@ def _completed(table: JobTable, parts: Collection[str]) -> str:
     set_to = [f"{table.status_column} = {label(table, JobStatus.COMPLETED)}", *_no_error(table)]
     set_to += [f"{table.completed_column} = {now(table)}"] if table.completed_column else []
     set_to += [f"{table.stage_column.name} = NULL"] if table.stage_column else []
+    set_to += made_columns(table) if "pictures" in parts else ()
+    job = ", j AS job" if "pictures" in parts and table.result_rows else ""
     return f"""
     completed AS (
         UPDATE {table.name} j
         SET {assigned(table, [*set_to, *_filled(names, parts)], NEXT)}
         FROM held WHERE held.kind = 'completed' AND {_AT_ITS_PLACE}
-        RETURNING held.n, j.{table.status_column} AS label)"""
+        RETURNING held.n, j.{table.status_column} AS label{job})"""
 
 
 def _failed(table: JobTable, _parts: Collection[str]) -> str:
@@ -274,30 +279,6 @@ def _failed_once(table: JobTable) -> tuple[str, ...]:
     )
 
 
-_KEPT: Final = """
-    kept AS (
-        INSERT INTO darkroom.checkpoints (job_type, job_id, stage, output)
-        SELECT held.job_type, held.job_id, k.stage, k.output
-        FROM written JOIN held USING (n) CROSS JOIN LATERAL jsonb_to_recordset(held.kept) k (stage text, output jsonb)
-        -- a statement that is repeated after a lost answer writes the same row again
-        ON CONFLICT (job_type, job_id, stage) DO UPDATE SET output = excluded.output, at = now())"""
-
-_ARTIFACT: Final = """
-    artifacts AS (
-        INSERT INTO darkroom.artifacts
-            (job_type, job_id, user_id, input_hash, key, sha256, bytes, width, height, model, temperature, treatments)
-        SELECT held.job_type, held.job_id, held.user_id, a.input_hash, a.key, a.sha256, a.size_bytes, a.width_px,
-               a.height_px, a.model, a.temperature, a.treatments
-        FROM held CROSS JOIN LATERAL jsonb_to_record(held.artifact) a (
-            input_hash text, key text, sha256 text, size_bytes bigint, width_px integer, height_px integer, model text,
-            temperature float8, treatments text[])
-        WHERE held.artifact IS NOT NULL
-        ON CONFLICT (job_type, job_id) DO UPDATE
-        SET input_hash = excluded.input_hash, key = excluded.key, sha256 = excluded.sha256, bytes = excluded.bytes,
-            width = excluded.width, height = excluded.height, model = excluded.model,
-            temperature = excluded.temperature, treatments = excluded.treatments, created_at = now())"""
-
-
 def transition_statement(table: JobTable, parts: Collection[str], *, is_group: bool = False) -> str:
     """Return the statement for writes that need these parts (`parts_of`); $1 is an array of `as_json`.
 
@@ -331,7 +312,9 @@ def _statement(table: JobTable, parts: tuple[str, ...], *, is_group: bool) -> st
     brief = f"(SELECT set_config('lock_timeout', '{GROUP_LOCK_MS}', true)) brief CROSS JOIN " if is_group else ""
     # AFTER triggers and the commit, which may have to wait for others, get the usual time once all rows are written
     usual = f", set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true)" if is_group else ""
-    others = "".join(f",{text}" for part, text in (("kept", _KEPT), ("artifact", _ARTIFACT)) if part in parts)
+    beside = (("kept", KEPT), ("artifact", ARTIFACT), ("pictures", result_rows(table)))
+    others = "".join(f",{text}" for part, text in beside if text and part in parts)
+    pictures = ", pictures jsonb" if "pictures" in parts else ""
     wakes, queue = (WAKES, ", queue text") if "handedover" in parts else ("", "")
     id_ = as_id(table, "w.job_id")
     return f"""
@@ -340,7 +323,7 @@ WITH writes AS MATERIALIZED (
         FROM {brief}jsonb_to_recordset($1) w (
             n integer, job_id text, queue_id bigint, lease_token uuid, kind text, began_at text, following text,
             shown text, deadline_s float8, delay_s float8, is_suspect boolean, reason text, columns jsonb,
-            history jsonb, kept jsonb, artifact jsonb{queue})),
+            history jsonb, kept jsonb, artifact jsonb{pictures}{queue})),
     job AS MATERIALIZED (
         SELECT w.*, locked.at AS row_at, locked.relation AS row_in{filled}
         FROM writes w

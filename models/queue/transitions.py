@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from asyncpg import TriggeredDataChangeViolationError
 
+from models.applications.registry import table_of
 from models.connections import Connection, lock_waits
 from models.job_state import JobStatus
-from models.job_tables.registry import table_of
 from models.job_tables.rendering import state_of
 from models.queue.claims import Claim, FencedError
 from models.queue.transition_kinds import (

@@ -21,6 +21,7 @@ CREATE TRIGGER darkroom_fill_pipeline BEFORE INSERT ON {{table}}
     FOR EACH ROW EXECUTE FUNCTION {{fill function}};
 
 --: end
+--: if a job table is paid in tokens
 CREATE TRIGGER darkroom_follow_user AFTER UPDATE ON public.users
     FOR EACH ROW EXECUTE FUNCTION darkroom.follow_user();
 
@@ -28,3 +29,13 @@ CREATE TRIGGER darkroom_guard_ledger BEFORE UPDATE OR DELETE ON public.token_tra
     FOR EACH ROW EXECUTE FUNCTION darkroom.guard_ledger();
 CREATE CONSTRAINT TRIGGER darkroom_opening_balance AFTER INSERT ON public.user_token_balances
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION darkroom.record_opening_balance();
+--: end
+--: each job table that opens accounts
+
+CREATE TRIGGER darkroom_enter_balances_of_{{account}} AFTER INSERT ON {{balances}}
+    REFERENCING NEW TABLE AS rows_after
+    FOR EACH STATEMENT EXECUTE FUNCTION darkroom.enter_balances_of_{{account}}();
+CREATE TRIGGER darkroom_follow_balances_of_{{account}} AFTER UPDATE ON {{balances}}
+    REFERENCING OLD TABLE AS rows_before NEW TABLE AS rows_after
+    FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_balances_of_{{account}}();
+--: end

@@ -1,13 +1,14 @@
 """Why an unfinished job waits: its place in the queue, the worker that runs it, and locks on its row."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from models.applications.registry import table_of
 from models.connections import Connection
-from models.job_tables.registry import table_of
-from models.job_tables.rendering import as_id, locked_row
+from models.job_tables.rendering import as_id, locked_row, types
 from models.job_tables.table import JobTable
 
 _QUEUED: Final = """
@@ -18,7 +19,7 @@ SELECT now() AS now, q.queue, q.job_type, q.tier, q.status, q.stage,
        w.host, w.pid, w.lease_expires_at > now() AS is_alive,
        t.before_it, t.users_slots, t.lanes, t.is_full
 FROM darkroom.job_queue q LEFT JOIN darkroom.workers w ON w.id = q.worker_id CROSS JOIN LATERAL darkroom.turn_of(q) t
-WHERE q.job_id = $1
+WHERE q.job_id = $1 AND ($2::text[] IS NULL OR q.job_type = ANY ($2))
 """
 _REFUSED_END: Final = """
 SELECT r.label, r.words, now() AS now, r.tried_at, coalesce(o.owed, 0) AS owed,
@@ -53,7 +54,8 @@ def _is_ours(table: JobTable) -> str:
     transaction, as when its host froze; then it is in the way as any other program's.
     """
     return f"""
-SELECT NOT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.job_id = $1 AND q.status <> 'processing')
+SELECT NOT EXISTS (SELECT FROM darkroom.job_queue q
+                   WHERE q.job_id = $1 AND q.job_type IN ({types(table)}) AND q.status <> 'processing')
     OR EXISTS (SELECT FROM {table.name} j JOIN pg_locks l ON l.locktype = 'transactionid' AND l.transactionid = j.xmax
                JOIN pg_stat_activity a ON a.pid = l.pid
                WHERE j.{table.id_column} = {as_id(table, "$1")} AND l.granted
@@ -79,7 +81,7 @@ class QueuedJob:
         refused_since: since when the database refuses to start it; None if it doesn't.
         refusals: how often the database has refused.
         suspect_of: the worker that died while it ran the job, so that the job has to run alone; None for other jobs.
-        scheduled_at: when it is due.
+        scheduled_at: when it is due; `datetime.max` without a time zone while it waits for its producer.
         run_at: the time before which its producer doesn't want it to begin; None for at once.
         created_at: when it entered the queue.
         started_at: when it was claimed.
@@ -119,6 +121,11 @@ class QueuedJob:
     users_slots: int
     lanes: int
     is_full: bool
+
+    @property
+    def waits_for_producer(self) -> bool:
+        """Whether it isn't due before its producer lets it go. The driver gives an infinite time no zone."""
+        return self.scheduled_at.tzinfo is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +172,12 @@ class OutsideQueue:
     example: str | None
 
 
-async def queued_job(connection: Connection, job_id: str) -> QueuedJob | None:
-    """Return a job's place in the queue; None if it has none."""
-    row = await connection.fetchrow(_QUEUED, job_id)
+async def queued_job(connection: Connection, job_id: str, types: Sequence[str] | None = None) -> QueuedJob | None:
+    """Return a job's place in the queue; None if it has none.
+
+    `types` are those of the jobs of its table; None if nothing tells the table of a job whose row is deleted.
+    """
+    row = await connection.fetchrow(_QUEUED, job_id, types)
     return None if row is None else QueuedJob(**row)
 
 

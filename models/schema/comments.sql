@@ -98,6 +98,19 @@ COMMENT ON COLUMN darkroom.job_money.kind IS 'charge or refund.';
 COMMENT ON COLUMN darkroom.job_money.amount IS 'Tokens, always more than 0.';
 COMMENT ON COLUMN darkroom.job_money.at IS 'When it was charged or refunded.';
 
+COMMENT ON TABLE darkroom.token_entries IS
+    'Every change of a balance that an application keeps itself: for each user, the sum of the amounts is the balance.';
+COMMENT ON COLUMN darkroom.token_entries.id IS 'Id of the entry; a later one has a larger id.';
+COMMENT ON COLUMN darkroom.token_entries.application IS
+    'The application whose balance it is; of several that share a table of balances, the first that is described.';
+COMMENT ON COLUMN darkroom.token_entries.user_id IS 'The user''s id.';
+COMMENT ON COLUMN darkroom.token_entries.amount IS 'Tokens that were added; below 0 where they were taken.';
+COMMENT ON COLUMN darkroom.token_entries.kind IS
+    'opening: the balance that was found; charge and refund: of a job by Darkroom; other: by any other program.';
+COMMENT ON COLUMN darkroom.token_entries.job_id IS 'The id of the job that was charged or refunded; else NULL.';
+COMMENT ON COLUMN darkroom.token_entries.balance_after IS 'The balance after it.';
+COMMENT ON COLUMN darkroom.token_entries.created_at IS 'When it was written.';
+
 COMMENT ON TABLE darkroom.opening_balances IS
     'A user''s balance before the first ledger row that Darkroom can see: balance = opening balance + sum of the ledger.';
 COMMENT ON COLUMN darkroom.opening_balances.user_id IS 'The user''s id.';
@@ -529,6 +542,7 @@ COMMENT ON SEQUENCE darkroom.job_queue_id_seq IS 'Gives queue rows their id.';
 COMMENT ON SEQUENCE darkroom.operator_actions_id_seq IS 'Gives rows of darkroom.operator_actions their id.';
 COMMENT ON SEQUENCE darkroom.provider_calls_id_seq IS 'Gives rows of darkroom.provider_calls their id.';
 COMMENT ON SEQUENCE darkroom.webhook_deliveries_id_seq IS 'Reserved: no release writes the table.';
+COMMENT ON SEQUENCE darkroom.token_entries_id_seq IS 'Gives rows of darkroom.token_entries their id.';
 
 COMMENT ON TYPE darkroom.entering IS 'A job that enters the queue, as trigger functions pass it to each other.';
 COMMENT ON TYPE darkroom.change IS

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from asyncpg import PostgresError
@@ -19,10 +18,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 from tenacity import AsyncRetrying, RetryError, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from models.applications import registry
+from models.applications.recorded import KEY
 from models.connections import DatabaseLostError, losses_translated
 from models.database_message import database_message
 from models.schema.migrations import comments, grants, installation, problems, repeatable, session, tables, triggers
 from models.schema.migrations.adoption import require_usable_tables
+from models.schema.migrations.applications import settle
 from models.schema.migrations.errors import DatabaseBusyError, NotReadyError, RightsMissingError, TableLockedError
 from models.schema.migrations.installation import Mode, Recorded
 from models.schema.migrations.problems import Problem
@@ -34,6 +36,7 @@ from models.schema.migrations.requirements import (
     require_rows_shown,
     require_server,
 )
+from models.schema.migrations.result import UpgradeResult
 from models.schema.migrations.search_path import keep_role_out_of_our_schema
 from models.schema.migrations.sequences import set_past_tables
 from models.schema.readiness import REVISIONS
@@ -54,40 +57,12 @@ UNREACHABLE: Final = frozenset({"57P03", "57P01", "57P02", "53300", "3D000"})
 """SQLSTATEs of a server that is starting, stopping or full, and of a database that doesn't exist yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class UpgradeResult:
-    """What an upgrade found, and what it did.
-
-    Attributes:
-        is_adopted: whether another tool made the application's tables, so that only Darkroom's own schema was applied.
-        applied: revisions applied by this call, oldest first; empty if the database was at the newest.
-        mode: the mode of money that is recorded now.
-        mode_before: the mode that was recorded before this call; None at the first upgrade.
-        opening_balances: how many opening balances were recorded by this call.
-        sequences: sequences that this call moved past the ids in their tables.
-        replaced: functions, views, triggers and parts of tables that this call made or dropped, by their labels.
-        producers: roles that may submit by a grant of `db upgrade`.
-        readers: roles that may poll by one.
-        still_callable: functions that the role of `revoke_role` may call all the same.
-    """
-
-    is_adopted: bool
-    applied: tuple[str, ...]
-    mode: Mode
-    mode_before: Mode | None
-    opening_balances: int
-    sequences: tuple[str, ...] = ()
-    replaced: tuple[str, ...] = ()
-    producers: tuple[str, ...] = ()
-    readers: tuple[str, ...] = ()
-    still_callable: tuple[str, ...] = ()
-
-
 async def upgrade(
     engine_or_url: AsyncEngine | str,
     *,
     mode: str | None = None,
     prices: Mapping[str, int],
+    applications: Sequence[str] | None = None,
     cost_column: str = session.OUR_COST_COLUMN,
     max_retries: int = 3,
     regeneration: Mapping[str, object] | None = None,
@@ -109,6 +84,7 @@ async def upgrade(
         engine_or_url: with the rights to create a schema, and triggers on the application's tables.
         mode: the mode of money; None keeps the recorded one, and means managed for tables that we make.
         prices: tokens by tier, for each of the four.
+        applications: the entries of DARKROOM_APPLICATION; None keeps the recorded ones, or recognises one.
         cost_column: the name of the cost's column in both job tables.
         max_retries: attempts after the first for jobs whose table has no such column.
         regeneration: the terms of regeneration, as `Settings.regeneration_terms` returns; None keeps the recorded ones.
@@ -126,6 +102,7 @@ async def upgrade(
         ModeRequiredError: another tool made the tables, and a mode is neither given nor recorded.
         ModeChangeError: the mode differs from the recorded one while jobs are queued.
         InvalidSettingError: the mode, a price or the cost column is invalid.
+        ApplicationError: an application doesn't fit the database (`models.schema.migrations.applications`).
         UnusableSchemaError: another tool's tables lack what Darkroom needs.
         HiddenRowsError: row-level security hides rows of a table from Darkroom's role.
         UnrelatedRelationsError: `public` holds another program's relations, and no application.
@@ -142,6 +119,7 @@ async def upgrade(
             connection,
             mode=mode,
             prices=prices,
+            applications=applications,
             cost_column=cost_column,
             grant_role=grant_role,
             grant_read_role=grant_read_role,
@@ -225,6 +203,7 @@ def _upgrade(
     *,
     mode: str | None,
     prices: Mapping[str, int],
+    applications: Sequence[str] | None,
     cost_column: str,
     grant_role: str | None,
     grant_read_role: str | None,
@@ -242,7 +221,9 @@ def _upgrade(
     stamped = session.stamped_revisions(connection)
     before = installation.recorded(connection)
     application, darkroom = REVISIONS["application"], REVISIONS["darkroom"]
-    is_adopted = stamped.isdisjoint(application) and has_relation(connection, "users")
+    drained = settle(connection, applications)
+    has_pictures = registry.has_pictures()
+    is_adopted = not has_pictures or (stamped.isdisjoint(application) and has_relation(connection, "users"))
     now_mode = installation.settled_mode(connection, mode, is_adopted=is_adopted)
     if not is_adopted:
         if stamped.isdisjoint(application):
@@ -251,7 +232,8 @@ def _upgrade(
                 require_nothing_of_others(connection)
         session.upgrade_branch(connection, "application")
     session.prepare(connection)
-    require_usable_tables(connection, cost_column, now_mode)
+    if has_pictures:
+        require_usable_tables(connection, cost_column, now_mode)
     triggers.lock_tables(connection, cost_column)
     session.upgrade_branch(connection, "darkroom")
     replaced = [*tables.mend(connection), *repeatable.apply(connection, cost_column)]
@@ -260,7 +242,13 @@ def _upgrade(
     require_rows_shown(connection)
     sequences = set_past_tables(connection)
     after = session.stamped_revisions(connection)
-    terms = {"mode": now_mode, "prices": dict(prices), "cost_column": cost_column, "is_adopted": is_adopted}
+    terms: dict[str, object] = {
+        "mode": now_mode,
+        "prices": dict(prices),
+        "cost_column": cost_column,
+        "is_adopted": is_adopted,
+    }
+    terms |= {KEY: drained}
     installation.record_known(connection, terms | dict(fair_terms))
     installation.record_installation(connection)
     connection.execute(text("SELECT darkroom.make_queues(), darkroom.settle_virtual_time()"))
@@ -270,7 +258,7 @@ def _upgrade(
     grants.grant(connection, grants.READERS, grant_read_role)
     opening_balances = _record_opening_balances(connection, before, now_mode)
     changed = triggers.apply(connection, cost_column)
-    if any(label.startswith("user_token_balances.") for label in changed):
+    if changed:  # by a trigger that stands now, no later change is missed
         opening_balances += _record_opening_balances(connection, before, now_mode)
     dropped = repeatable.drop_obsolete(connection, cost_column)
     comments.apply(connection, cost_column)
@@ -302,7 +290,7 @@ def _record_opening_balances(connection: Connection, before: Recorded | None, mo
     # are wrong
     if before is not None and before.mode != "managed" and mode == "managed":
         connection.execute(text("DELETE FROM darkroom.opening_balances"))
-    return connection.scalar(text("SELECT darkroom.record_opening_balances()")) or 0
+    return connection.scalar(text("SELECT darkroom.record_openings()")) or 0
 
 
 async def _in_turn(engine_or_url: AsyncEngine | str, run: Callable[[Connection], Result]) -> Result:

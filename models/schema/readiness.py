@@ -4,6 +4,7 @@
 quick check fails, commands run the full one to learn why.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from models.connections import Connection
 
 REVISIONS: Final[dict[str, tuple[str, ...]]] = {
     "application": ("application_0001", "application_0002"),
-    "darkroom": tuple(f"darkroom_{number:04}" for number in range(1, 14)),
+    "darkroom": tuple(f"darkroom_{number:04}" for number in range(1, 15)),
 }
 """The revisions of each branch, oldest first; the branches in the order of application, because our triggers need the
 application's tables. Alembic would read and execute the files of all revisions to say the same; a test compares."""
@@ -24,7 +25,7 @@ OWN_HEAD: Final = REVISIONS["darkroom"][-1]
 _LOOK: Final = """
 SELECT ARRAY(SELECT v.version_num FROM darkroom.alembic_version v) AS revisions,
        jsonb_object_agg(s.key, s.value) AS recorded
-FROM darkroom.settings s WHERE s.key IN ('mode', 'prices', 'cost_column', 'installation')
+FROM darkroom.settings s WHERE s.key IN ('mode', 'prices', 'cost_column', 'installation', 'applications')
 """
 
 
@@ -35,10 +36,12 @@ class Installed:
     Attributes:
         mode: the mode of money.
         installation: id that distinguishes this database's wake-ups from those of others on the same broker.
+        applications: what is recorded of the applications (`models.applications.recorded`); None if nothing is.
     """
 
     mode: str
     installation: str
+    applications: Sequence[Mapping[str, Any]] | None = None
 
 
 async def quick_look(connection: Connection) -> Installed | None:
@@ -66,4 +69,4 @@ async def read_recorded(connection: Connection) -> Installed:
 
 
 def _installed(recorded: dict[str, Any]) -> Installed:
-    return Installed(mode=recorded["mode"], installation=recorded.get("installation", ""))
+    return Installed(recorded["mode"], recorded.get("installation", ""), recorded.get("applications"))

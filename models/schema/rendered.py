@@ -3,15 +3,20 @@
 import re
 from collections.abc import Iterator
 
+from models.applications import registry
 from models.job_tables.table import JobTable
-from models.schema.migrations.repeatable import FILES
+from models.schema.migrations.repeatable import files, own_sql
 from models.schema.migrations.session import sql_of
 from models.schema.migrations.triggers import TRIGGERS_FILE
 
 
 def rendered_files(cost_column: str) -> dict[str, str]:
-    """Return the text of each of our repeatable SQL files, rendered for every job table, by its path in the package."""
-    return {name: sql_of(name, cost_column=cost_column) for name in (*FILES, TRIGGERS_FILE)}
+    """Return the text of each of our repeatable SQL files, rendered for every job table, by its path in the package.
+
+    Before these come the functions of each application's own.
+    """
+    own = {f"applications/{one.name}": own_sql(one) for one in registry.applications() if one.sql}
+    return own | {name: sql_of(name, cost_column=cost_column) for name in (*files(), TRIGGERS_FILE)}
 
 
 def statements_about(sql: str, table: JobTable) -> list[str]:

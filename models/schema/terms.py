@@ -18,6 +18,7 @@ from config.gate_terms import (
 from config.job_terms import (
     DEFAULT_QUEUE,
     LEAST_SIZE_FRACTION,
+    LONE_STAGES,
     MAX_ID_CHARS,
     MAX_PROMPT_CHARS,
     MAX_READ_KEY_BYTES,
@@ -58,6 +59,7 @@ TERMS: Final[Mapping[str, str]] = {
     "kept plans": KEPT_PLANS,
     "default queue": quoted(DEFAULT_QUEUE),
     "stages": listed(STAGES),
+    "lone stages": listed(LONE_STAGES),
     "last stage": quoted(STAGES[-1]),
     "weights": quoted(json.dumps(dict(WEIGHTS))),
     "head start": str(HEAD_START_TOKENS),

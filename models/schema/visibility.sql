@@ -52,13 +52,18 @@ END $$;
 -- money: charging, refunding, adopting and ending jobs depend on these tables. PostgreSQL inlines this expression, for
 -- which each producer asks.
 CREATE OR REPLACE FUNCTION darkroom.may_hide_jobs() RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT pg_catalog.row_security_active('public.users'::pg_catalog.regclass)
+    SELECT pg_catalog.row_security_active('darkroom.settings'::pg_catalog.regclass)
         --: each job table
         OR pg_catalog.row_security_active('{{table}}'::pg_catalog.regclass)
         --: end
+        --: each job table with a balance of its own
+        OR pg_catalog.row_security_active('{{balances}}'::pg_catalog.regclass)
+        --: end
+        --: if a job table is of pictures
+        OR pg_catalog.row_security_active('public.users'::pg_catalog.regclass)
         OR pg_catalog.row_security_active('public.user_token_balances'::pg_catalog.regclass)
         OR pg_catalog.row_security_active('public.token_transactions'::pg_catalog.regclass)
-        OR pg_catalog.row_security_active('darkroom.settings'::pg_catalog.regclass)
+        --: end
         OR pg_catalog.row_security_active('darkroom.job_queue'::pg_catalog.regclass)
         OR pg_catalog.row_security_active('darkroom.job_money'::pg_catalog.regclass)
         OR pg_catalog.row_security_active('darkroom.opening_balances'::pg_catalog.regclass)
@@ -71,7 +76,12 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM darkroom.require_rows_shown(ARRAY[
+        --: if a job table is of pictures
         'public.users'::regclass, 'public.user_token_balances'::regclass, 'public.token_transactions'::regclass,
+        --: end
+        --: each job table with a balance of its own
+        '{{balances}}'::regclass,
+        --: end
         {{all tables}},
         'darkroom.settings'::regclass, 'darkroom.job_queue'::regclass, 'darkroom.job_money'::regclass,
         'darkroom.opening_balances'::regclass]::oid[]);

@@ -52,8 +52,13 @@ class ModelCatalogue:
             "DARKROOM_UNKNOWN_MODEL_USD, then run `darkroom db upgrade`"
         )
 
-    def require_known(self, options: PipelineOptions, *, analyzes: bool = True) -> None:
+    def require_known(self, options: PipelineOptions, *, analyzes: bool = True, path: str = "generationConfig") -> None:
         """Check, before anything is paid, that a configured provider has every model that a pipeline names.
+
+        Args:
+            options: the pipeline's.
+            analyzes: whether an analysis is still to be made.
+            path: the JSON path, without its last part, of the model that makes the picture.
 
         Raises:
             UnknownModelError: no provider has a model, or it has no price; the message has the JSON path.
@@ -61,7 +66,7 @@ class ModelCatalogue:
         if analyzes and options.analysis.is_enabled and options.analysis.model is not None:
             self._require("analysisConfig.model: ", "analyze", options.analysis.model)
         if options.generation.model is not None:
-            self._require("generationConfig.model: ", "generate", options.generation.model)
+            self._require(f"{path}.model: ", "generate", options.generation.model)
 
     def chosen(self, provider: str, use: ModelUse, named: str | None, configured: str) -> str:
         """Return the model that a call to a provider will use: the one that is named, else the configured one.

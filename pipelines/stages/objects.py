@@ -63,6 +63,14 @@ async def read_source(context: StageContext) -> bytes | None:
     return await _read(context, context.job.source_key, "the source picture's originalR2Key")
 
 
+async def read_more(context: StageContext) -> list[bytes]:
+    """Return the bytes of the pictures that a job works on beside its first one. Raises as `read_input` does."""
+    return [
+        await _read(context, key, f"the key of input picture {number}")
+        for number, key in enumerate(context.job.more_keys, 2)
+    ]
+
+
 async def read_references(context: StageContext) -> list[bytes]:
     """Return the bytes of the pipeline's reference pictures; raises what `read_input` raises.
 

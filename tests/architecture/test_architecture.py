@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.job_tables.registry import JOB_TABLES
+from models.applications.registry import SHIPPED, job_tables
 from models.job_tables.rendering import types
 from pipelines.job_types import JOB_TYPES
 from pipelines.providers.registry import PROVIDERS
@@ -66,21 +66,18 @@ def test_every_stage_on_disk_is_in_a_job_type():
     assert on_disk == registered
 
 
-def test_every_job_table_on_disk_is_registered():
-    described = re.compile(r"^(\w+)\b.*= JobTable\($", re.MULTILINE)
-    on_disk = {
-        getattr(importlib.import_module(f"models.job_tables.{path.stem}"), name)
-        for path in (ROOT / "models/job_tables").glob("*.py")
-        for name in described.findall(path.read_text())
-    }
+def test_every_application_on_disk_is_shipped():
+    on_disk = {path.parent.name for path in (ROOT / "models/applications").glob("*/application.py")}
 
-    assert on_disk == set(JOB_TABLES)
+    assert on_disk == set(SHIPPED)
 
 
-def test_every_type_of_a_job_table_has_stages_and_begins_at_the_first():
-    first = {one: table.first_stage for table in JOB_TABLES for one in table.job_types}
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_type_of_a_job_table_has_stages_and_begins_at_the_first(name):
+    tables = SHIPPED[name]("public").tables
+    first = {one: table.first_stage for table in tables for one in table.job_types}
 
-    assert first == {one: f"'{JOB_TYPES[one].stages[0].name}'" for one in first}
+    assert first == {one: f"'{JOB_TYPES[one.rpartition('.')[2]].stages[0].name}'" for one in first}
 
 
 def test_every_provider_on_disk_is_registered():
@@ -210,8 +207,7 @@ def test_no_sql_stands_in_workers():
 
 
 MAY_NAME_JOB_TABLES = {
-    "models/job_tables/": "the descriptions",
-    "models/application/": "the tables as `pictures` has them, which db upgrade makes where there are none",
+    "models/applications/": "the descriptions, and tables of `pictures`, which db upgrade makes where there are none",
     "models/schema/migrations/": "what adoption asks of these tables, and revisions, which are frozen",
     "models/queue/submit.sql": "submit_enhancement and submit_generation are the application's own way in",
     "models/queue/batches.sql": "albums are the application's own, and their pictures are enhanced",
@@ -225,7 +221,7 @@ MAY_NAME_JOB_TABLES = {
 
 
 def test_job_tables_are_named_by_their_descriptions_only():
-    names = {table.relation for table in JOB_TABLES} | {"ENHANCEMENTS", "GENERATIONS"}
+    names = {table.relation for table in job_tables()} | {"ENHANCEMENTS", "GENERATIONS"}
     naming = re.compile(rf"\b({'|'.join(names)})\b")
     files = [path for package in PACKAGES for suffix in ("py", "sql") for path in (ROOT / package).rglob(f"*.{suffix}")]
     found = {str(path.relative_to(ROOT)) for path in files if naming.search(path.read_text())}
@@ -234,7 +230,7 @@ def test_job_tables_are_named_by_their_descriptions_only():
 
 
 def test_nothing_chooses_a_job_table_by_a_list_of_types():
-    lists = re.compile("|".join(re.escape(f"({types(table)})") for table in JOB_TABLES))
+    lists = re.compile("|".join(re.escape(f"({types(table)})") for table in job_tables()))
     files = [path for package in PACKAGES for suffix in ("py", "sql") for path in (ROOT / package).rglob(f"*.{suffix}")]
 
     assert [str(path) for path in files if lists.search(path.read_text())] == []

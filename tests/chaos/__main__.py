@@ -26,7 +26,7 @@ def main() -> int:
     for kind in PER_MINUTE:
         parser.add_argument(f"--{kind.replace('_', '-')}", type=int, help="how many; otherwise by the minute")
     parser.add_argument(
-        "--tables", default=defaults.tables, help="a module that adds job tables, see tests.chaos.added"
+        "--tables", default=defaults.tables, help="modules that add job tables, with commas: see tests.chaos.added"
     )
     parser.add_argument("--folder", type=Path, help="where logs, data and report.json go; a new one is made otherwise")
     parser.add_argument("--fast", action="store_true", help="PostgreSQL without fsync")

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A job that a producer asked for; `is_certain` if it was told of the commit."""
+    """A job of `pictures` pictures that a producer asked for; `is_certain` if it was told of the commit."""
 
     job_id: str
     user_id: str
     image_id: str | None
     idempotency_key: str | None = None
     is_certain: bool = True
+    pictures: int = 1
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ CREATE INDEX status_log_job_idx ON chaos.status_log (job_id);
 CREATE INDEX status_log_completed_idx ON chaos.status_log (at) WHERE after = 'COMPLETED';
 
 -- Its arguments: the columns of id and label, and the state of each label that isn't called like its state.
-CREATE FUNCTION chaos.log_status() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION chaos.log_status() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     old_row jsonb := to_jsonb(OLD);
     states jsonb := TG_ARGV[2];
@@ -58,6 +58,9 @@ CREATE TABLE chaos.stages (job_type text NOT NULL, stage text NOT NULL, place in
 CREATE TABLE chaos.own_balances (
     job_types text[] NOT NULL, payer text NOT NULL, opening bigint NOT NULL, balance bigint);
 
+-- When the balances were about to be compared with their entries and repaired; nothing may be left to do for these.
+CREATE TABLE chaos.repaired (at timestamptz NOT NULL DEFAULT clock_timestamp());
+
 -- Every label that was refused at its job's end and is written now: the end is in the history since then.
 CREATE TABLE chaos.settled (
     job_id text NOT NULL, label text NOT NULL, xid xid8 NOT NULL DEFAULT pg_current_xact_id());
@@ -71,7 +74,8 @@ CREATE TRIGGER chaos_log AFTER UPDATE ON darkroom.refused_ends
 
 -- What the programs know; filled when all is over, from memory that no fault touched.
 CREATE TABLE chaos.submitted (
-    job_id text NOT NULL, user_id text NOT NULL, image_id text, idempotency_key text, is_certain boolean NOT NULL);
+    job_id text NOT NULL, user_id text NOT NULL, image_id text, idempotency_key text, is_certain boolean NOT NULL,
+    pictures integer NOT NULL DEFAULT 1);
 CREATE INDEX submitted_job_idx ON chaos.submitted (job_id);
 CREATE TABLE chaos.deleted (kind text NOT NULL, id text NOT NULL);
 CREATE TABLE chaos.injected (
@@ -145,8 +149,11 @@ async def load(connection: asyncpg.Connection, book: Book, count_path: Path, add
                 list(table.stages),
             )
     await connection.executemany(
-        "INSERT INTO chaos.submitted VALUES ($1, $2, $3, $4, $5)",
-        [(one.job_id, one.user_id, one.image_id, one.idempotency_key, one.is_certain) for one in book.submitted],
+        "INSERT INTO chaos.submitted VALUES ($1, $2, $3, $4, $5, $6)",
+        [
+            (one.job_id, one.user_id, one.image_id, one.idempotency_key, one.is_certain, one.pictures)
+            for one in book.submitted
+        ],
     )
     await connection.executemany("INSERT INTO chaos.deleted VALUES ($1, $2)", sorted(book.deleted))
     await connection.executemany(

@@ -14,13 +14,13 @@ from tests.chaos.book import Book, Injected
 from tests.chaos.fleet import Fleet, Started
 from tests.chaos.plan import Fault
 from tests.chaos.programs import GONE
-from tests.support.patience import HANGS_AFTER_S
+from tests.support.patience import HANGS_AFTER_S, slowness
 
 PAST_THE_LEASE_S = 3.0
 """How much longer than its lease a worker is stopped, at least; up to twice that."""
 
 VICTIM_S = 10.0
-"""How long to look for a worker that can be hit; after many kills all may be starting."""
+"""How long to look for a worker that can be hit, on an idle machine; after many kills all may be starting."""
 
 CLOCK_STEPS_S = (-86_400, -3_600, -120, 120, 3_600, 86_400)
 
@@ -51,7 +51,7 @@ class Faults:
         self._book.injected.append(Injected(kind, at_s, time.time(), worker_id, **more))
 
     async def _victim(self, choice: float) -> tuple[int, str] | None:
-        until_s = time.monotonic() + VICTIM_S
+        until_s = time.monotonic() + VICTIM_S * slowness()
         while not (live := self._fleet.live_workers()):
             if time.monotonic() > until_s:
                 self._book.seen["faults without a victim"] += 1

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tests.chaos.added import AddedTables
 from tests.chaos.conditions import ROLE
 from tests.chaos.plan import Options
 from tests.chaos.programs import GONE
-from tests.chaos.registering import PLUGIN
+from tests.chaos.registering import PLUGINS
 from tests.chaos.seams import CONTROL
 from tests.support.patience import HANGS_AFTER_S
 from workers.services.instance import EmbeddedInstance
@@ -63,7 +64,7 @@ class Started:
 class Fleet:
     """Starts, finds and ends processes; only ever those that it started itself."""
 
-    def __init__(self, options: Options, folder: Path, *, added: AddedTables | None = None, postgres_settings=None):
+    def __init__(self, options: Options, folder: Path, *, added: Sequence[AddedTables] = (), postgres_settings=None):
         self.options = options
         self._added = added
         self.folder = folder
@@ -115,7 +116,8 @@ class Fleet:
             "DARKROOM_SHUTDOWN_GRACE_S": f"{self.options.grace_s:g}",
             "OPENBLAS_NUM_THREADS": "1",
             CONTROL: str(self.control_path),
-            PLUGIN: self._added.plugin if self._added else "",
+            PLUGINS: ",".join(one.plugin for one in self._added if one.plugin),
+            "DARKROOM_APPLICATION": ",".join(["pictures", *(name for one in self._added for name in one.applications)]),
         }
         await self.run_cli("db", "upgrade", "--grant", ROLE, "--with-application")
         provider = self._start(
@@ -136,8 +138,8 @@ class Fleet:
         connection = await asyncpg.connect(self.database_url)
         try:
             await connection.execute(f"CREATE ROLE {ROLE} LOGIN")
-            if self._added:
-                await connection.execute(self._added.ddl)
+            for one in self._added:
+                await connection.execute(one.ddl)
         finally:
             await connection.close()
 

@@ -37,8 +37,8 @@ class Options:
     """What a run is asked for.
 
     `counts` overrides how many faults of a kind are made, and `jobs`, unless 0,
-    how many jobs are submitted; both follow the minutes otherwise. `tables` is a
-    module that adds job tables; their jobs come on top.
+    how many jobs are submitted; both follow the minutes otherwise. `tables` names
+    modules that add job tables, separated by commas; their jobs come on top.
     """
 
     seed: int = 1

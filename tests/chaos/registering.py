@@ -3,11 +3,11 @@
 import importlib
 import os
 
-PLUGIN = "CHAOS_PLUGIN"
-"""Environment variable: the module that registers them."""
+PLUGINS = "CHAOS_PLUGINS"
+"""Environment variable: the modules that register them, separated by commas."""
 
 
 def register():
     """Register what the run adds; whatever reads the registries is imported afterwards."""
-    if plugin := os.environ.get(PLUGIN):
+    for plugin in filter(None, os.environ.get(PLUGINS, "").split(",")):
         importlib.import_module(plugin)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import asyncpg
 
-from tests.chaos.auditor import INTERRUPTED, Violation
+from tests.chaos.auditor import FURTHER, INTERRUPTED, Violation
 from tests.chaos.book import Book
 from tests.chaos.plan import Options
 
@@ -24,7 +24,8 @@ FROM darkroom.stage_runs WHERE event = 'failed' GROUP BY 1 ORDER BY 2 DESC LIMIT
 CALLS = "SELECT event, count(*) FROM chaos.provider_count GROUP BY 1 ORDER BY 1"
 WASTED = f"""
 SELECT (SELECT count(*) FROM chaos.provider_count WHERE event = 'picture')
-       - (SELECT count(DISTINCT job_id) FROM chaos.status_log WHERE after = 'COMPLETED') AS wasted,
+       - (SELECT count(DISTINCT job_id) FROM chaos.status_log WHERE after = 'COMPLETED')
+       - (SELECT further FROM ({FURTHER}) f) AS wasted,
        (SELECT count(*) FROM ({INTERRUPTED}) i WHERE why = 'its worker died') AS died,
        (SELECT count(*) FROM ({INTERRUPTED}) i WHERE why = 'it was ended') AS ended,
        (SELECT count(*) FROM darkroom.provider_calls WHERE outcome = 'open') AS open,

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import asyncpg
@@ -44,16 +45,17 @@ LOOK_S = 0.5
 
 async def run(options: Options, folder: Path, *, postgres_settings=None) -> Report:
     """Run, audit, and end every process that was started, whatever happens."""
-    tables = added.load(options.tables)
-    fleet, book = Fleet(options, folder, added=tables, postgres_settings=postgres_settings), Book()
+    further = added.load(options.tables)
+    job_tables = [table for one in further for table in one.tables]
+    fleet, book = Fleet(options, folder, added=further, postgres_settings=postgres_settings), Book()
     tasks: list[asyncio.Task] = []
     try:
         await fleet.open()
-        world = await _make_world(fleet, tables)
-        await evidence.prepare(fleet.database_url, tables.tables if tables else ())
+        world = await _make_world(fleet, further)
+        await evidence.prepare(fleet.database_url, job_tables)
         await conditions.set_up(fleet.database_url)
         tasks.append(asyncio.create_task(fleet.watch_workers()))
-        await _work(options, fleet, book, world, tables, tasks)
+        await _work(options, fleet, book, world, further, tasks)
         drained_s = await _drain(fleet, options.drain_s)
         await _settle(fleet)
         stuck = await fleet.stop_processes(STOP_S * slowness())
@@ -61,8 +63,8 @@ async def run(options: Options, folder: Path, *, postgres_settings=None) -> Repo
             task.cancel()
         connection = await asyncpg.connect(fleet.database_url)
         try:
-            await evidence.load(connection, book, fleet.count_path, tables.tables if tables else ())
-            violations = await audit(connection, fleet.objects)
+            await evidence.load(connection, book, fleet.count_path, job_tables)
+            violations = await audit(connection, fleet.objects, further)
             return await Report.of(connection, options, book, violations, drained_s=drained_s, stuck=stuck)
         finally:
             await connection.close()
@@ -74,21 +76,27 @@ async def run(options: Options, folder: Path, *, postgres_settings=None) -> Repo
 
 
 async def _work(
-    options: Options, fleet: Fleet, book: Book, world: World, tables: AddedTables | None, tasks: list[asyncio.Task]
+    options: Options,
+    fleet: Fleet,
+    book: Book,
+    world: World,
+    further: Sequence[AddedTables],
+    tasks: list[asyncio.Task],
 ) -> None:
     """Let programs and faults at the fleet for as long as the options say."""
 
-    def made(kind: type[Program], name: str, url: str = fleet.database_url, **more) -> Program:
-        return kind(name, url, book, world, options.seed, **more)
-
     as_application = conditions.as_application(fleet.database_url)
+
+    def made(kind: type[Program], name: str, *, is_application: bool = False, **more) -> Program:
+        url = as_application if is_application else fleet.database_url
+        return kind(name, url, book, world, options.seed, **more)
 
     pace = {"most": options.most_jobs, "within_s": 0.95 * options.seconds}
     cancelling = {"pace_s": CANCELLERS / (CANCELLED_SHARE * options.most_jobs / options.seconds)}
     programs = [
         *(made(Producer, f"producer {number}", **pace) for number in range(PRODUCERS // 2)),
-        *(made(Producer, f"application {number}", as_application, **pace) for number in range(PRODUCERS // 2)),
-        made(PsqlProducer, "psql", as_application, **pace),
+        *(made(Producer, f"application {number}", is_application=True, **pace) for number in range(PRODUCERS // 2)),
+        made(PsqlProducer, "psql", is_application=True, **pace),
         *(made(Canceller, f"canceller {number}", **cancelling) for number in range(CANCELLERS)),
         *(made(Dawdler, f"dawdler {number}") for number in range(DAWDLERS)),
         made(Buyer, "buyer"),
@@ -104,8 +112,8 @@ async def _work(
     refused = made(conditions.RefusedProducer, "refused")
     rich = made(conditions.RichCanceller, "rich")
     programs += [refused, rich]
-    if tables:
-        programs += tables.programs(made, options.most_jobs / options.seconds)
+    for one in further:
+        programs += one.programs(made, options.most_jobs / options.seconds)
     began_s = time.monotonic()
     running = [asyncio.create_task(program.run(), name=program.name) for program in programs]
     running.append(asyncio.create_task(watch_queue(made(Program, "watch"))))
@@ -127,8 +135,8 @@ async def _work(
     await asyncio.gather(*running, return_exceptions=True)
     await refused.until_told(refused.thaw)
     await rich.until_told(rich.spend_all)
-    if tables:
-        await rich.until_told(lambda: rich.ask(lambda connection: connection.execute(tables.at_end)))
+    for one in further:
+        await rich.until_told(lambda sql=one.at_end: rich.ask(lambda connection: connection.execute(sql)))
 
 
 def _raise_failures(tasks: list[asyncio.Task]) -> None:
@@ -161,12 +169,13 @@ async def _settle(fleet: Fleet) -> None:
     connection = await asyncpg.connect(fleet.database_url)
     try:
         await connection.execute(SETTLE)
+        await connection.execute("INSERT INTO chaos.repaired DEFAULT VALUES")
     finally:
         await connection.close()
     await fleet.run_cli("tokens", "audit", "--repair")
 
 
-async def _make_world(fleet: Fleet, tables: AddedTables | None) -> World:
+async def _make_world(fleet: Fleet, further: Sequence[AddedTables]) -> World:
     """Insert users with little money, and pictures that exist."""
     storage = open_storage(fleet.objects.as_uri())
     connection = await asyncpg.connect(fleet.database_url)
@@ -175,8 +184,8 @@ async def _make_world(fleet: Fleet, tables: AddedTables | None) -> World:
     apart = {
         name: await _make_user(connection, storage, name, conditions.OPENING_BALANCE) for name in conditions.APART_USERS
     }
-    if tables:
-        await tables.set_up(connection, storage)
+    for one in further:
+        await one.set_up(connection, storage)
     await connection.execute("INSERT INTO darkroom.settings VALUES ('user_caps', $1)", json.dumps({"FREE": CAP}))
     await connection.close()
     await storage.aclose()

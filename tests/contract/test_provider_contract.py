@@ -35,6 +35,7 @@ from pipelines.providers.calls import Answer
 from pipelines.providers.opening import open_provider
 from pipelines.providers.provider import EncodedImage
 from pipelines.providers.registry import PROVIDERS
+from pipelines.providers.seen import seen
 from pipelines.providers.terms import model_terms
 from pipelines.settings import Settings, load_settings, variable_name
 from pipelines.settings_table import describe
@@ -45,6 +46,7 @@ from tests.support.patience import HANGS_AFTER_S
 from tests.support.scripted_provider import SCRIPTED
 from workers.gate.rules import rules_of, stops_of
 from workers.operations.checks.outside import check_providers
+from workers.running.translation import MOST_PICTURES
 
 LIMITS = DecodeLimits()
 PROMPT = Prompt("Make it better.", ALL_CORRECTIONS)
@@ -207,6 +209,18 @@ async def test_picture_comes_from_the_model_that_was_quoted_and_says_its_price(p
     assert answer.usage.cost_usd is None or answer.usage.cost_usd >= 0
     assert (quote.cost_usd > Decimal(0)) is provider.is_paid
     assert server.sent == (0 if not server.settings and not provider.is_paid else 1)
+
+
+@every(ALL)
+async def test_as_many_pictures_as_a_job_works_on_make_one(provider, pixels):
+    pictures = [EncodedImage(encoded(photo(300 - 10 * number, 200), "JPEG")) for number in range(MOST_PICTURES)]
+
+    send = await provider.prepare_generation(PROMPT, pictures, 1024, 1.5)
+    answer = await seen(await send(let_through), 1024, pixels, LIMITS)
+
+    header = read_header(answer.value.data, LIMITS)
+    assert max(header.width_px, header.height_px) >= 1024
+    assert answer.unseen is None
 
 
 @every(ALL)

@@ -9,8 +9,8 @@ import pytest
 
 from config.periodic_terms import RETENTION_DAYS
 from config.tiers import LONG_SIDE_PX, PRICES_TOKENS
+from models.applications.pictures.job_tables import ENHANCEMENTS
 from models.job_state import JobStatus
-from models.job_tables.pictures import ENHANCEMENTS
 from models.schema.migrations import grants
 from models.schema.migrations.session import OUR_COST_COLUMN
 from models.schema.rendered import rendered_files

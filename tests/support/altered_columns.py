@@ -7,7 +7,7 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from models.application.tables import TABLES
+from models.applications.pictures.tables import TABLES
 from models.database import Database
 from models.queue.transitions import Checkpoint, Completed, Failed, Released, record
 from models.schema.migrations.adoption import REQUIRED_COLUMNS

@@ -6,10 +6,10 @@ import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from models.applications.registry import table_of
 from models.connections import DATABASE_ERRORS
 from models.database import Database
 from models.history.artifacts import Artifact, record_artifact
-from models.job_tables.registry import table_of
 from models.queue.claims import Claim, ClaimLostError
 from models.queue.groups import GroupWriter
 from models.queue.transitions import record

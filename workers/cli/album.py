@@ -70,4 +70,4 @@ def enhance(
             report(batch, is_json=as_json)
         return DONE if batch.completed == batch.total else FAILED
 
-    return run_with_runtime(work, submits=True)
+    return run_with_runtime(work, submits=True, for_pictures=True)

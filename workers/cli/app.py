@@ -97,8 +97,10 @@ def _report(error: Exception, *, is_debug: bool, is_service: bool) -> int:
         sys.stderr.write(mask("".join(traceback.format_exception(error))))
     line = " ".join(mask(line).split())
     if not (is_service and logged(line, code)):
+        # the faults of a file are lines of their own, as compilers print them
+        lines = [mask(one) for one in getattr(error, "lines", ())] or [f"darkroom: {line}"]
         with suppress(OSError):
-            sys.stderr.write(f"darkroom: {line}\n")
+            sys.stderr.write("".join(f"{one}\n" for one in lines))
     return code
 
 

@@ -59,7 +59,7 @@ def list_(
         await note_count(len(found), limit, "batches", lambda: count_batches(runtime, user_id))
         return DONE
 
-    return run_with_runtime(work)
+    return run_with_runtime(work, for_pictures=True)
 
 
 def show(batch_id: BatchId, *, as_json: Json = False) -> int:
@@ -74,7 +74,7 @@ def show(batch_id: BatchId, *, as_json: Json = False) -> int:
             print_fields(fields_of(batch) | {"jobs": jobs})
         return DONE
 
-    return run_with_runtime(work)
+    return run_with_runtime(work, for_pictures=True)
 
 
 def watch(batch_id: BatchId, *, as_json: Json = False) -> int:
@@ -88,7 +88,7 @@ def watch(batch_id: BatchId, *, as_json: Json = False) -> int:
         report(batch, is_json=as_json)
         return DONE if batch.completed == batch.total else FAILED
 
-    return run_with_runtime(work)
+    return run_with_runtime(work, for_pictures=True)
 
 
 def cancel(batch_id: BatchId, reason: Reason = None, *, as_json: Json = False) -> int:
@@ -101,7 +101,7 @@ def cancel(batch_id: BatchId, reason: Reason = None, *, as_json: Json = False) -
         report(await get_batch(runtime, batch.id), is_json=as_json)
         return DONE
 
-    return run_with_runtime(work)
+    return run_with_runtime(work, for_pictures=True)
 
 
 def retry(batch_id: BatchId, reason: Reason = None, *, as_json: Json = False) -> int:
@@ -120,7 +120,7 @@ def retry(batch_id: BatchId, reason: Reason = None, *, as_json: Json = False) ->
         report(batch, is_json=as_json)
         return DONE
 
-    return run_with_runtime(work)
+    return run_with_runtime(work, for_pictures=True)
 
 
 async def follow_batch(

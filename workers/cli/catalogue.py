@@ -5,6 +5,7 @@ A new command needs an entry here.
 
 from typing import Final
 
+from workers.cli.catalogue_of_installation import APPLICATION, DATABASE
 from workers.cli.lazy import Command, Group, Sections
 
 _JOBS: Final = Group(
@@ -220,7 +221,7 @@ _TOKENS: Final = Group(
         ),
         Command(
             "audit",
-            "Compare balances, ledger and jobs of all users.",
+            "Compare balances, ledger or entries, and jobs of all users.",
             "workers.cli.tokens:audit",
             ("darkroom tokens audit", "darkroom tokens audit --repair --reason 'backup restored'"),
         ),
@@ -256,47 +257,6 @@ _SCHEDULE: Final = Group(
         ),
     ),
 )
-_DATABASE: Final = Group(
-    "db",
-    "Upgrade, check and open the database.",
-    (
-        Command(
-            "upgrade",
-            "Bring the database to this version.",
-            "workers.cli.database:upgrade",
-            (
-                "darkroom db upgrade",
-                "TOKENS=producer darkroom db upgrade --grant webapp",
-                "darkroom db upgrade --revoke webapp",
-            ),
-        ),
-        Command(
-            "check",
-            "Check the database, and print what is wrong with it.",
-            "workers.cli.database:check",
-            ("darkroom db check && darkroom worker",),
-        ),
-        Command(
-            "url",
-            "Print the database's URL, with its password.",
-            "workers.cli.connecting:url",
-            ('psql "$(darkroom db url)"',),
-        ),
-        Command(
-            "psql",
-            "Open the database in psql.",
-            "workers.cli.connecting:psql",
-            ("darkroom db psql", "darkroom db psql -- --list"),
-        ),
-        Command(
-            "sql",
-            "Print the SQL of the functions, views and triggers that db upgrade makes.",
-            "workers.cli.database:sql",
-            ("darkroom db sql > darkroom.sql",),
-        ),
-    ),
-)
-
 STATUS: Final = "status"
 """The command that `darkroom` without arguments runs."""
 
@@ -377,7 +337,8 @@ COMMANDS: Final[Sections] = {
         _SCHEDULE,
     ),
     "Installation": (
-        _DATABASE,
+        DATABASE,
+        APPLICATION,
         Command(
             "completion",
             "Print a script that makes a shell complete commands and options.",

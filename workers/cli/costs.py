@@ -88,13 +88,13 @@ def costs(
             if not as_json:
                 await note_count(len(calls), limit, "calls", lambda: count_left_open(runtime))
             return DONE
-        job_id = None if job is None else await whole_id(runtime, "job", job)
-        lines = await list_costs(runtime, by.value, days=days, limit=limit, job_id=job_id)
+        name = None if job is None else await whole_id(runtime, "job", job)
+        lines = await list_costs(runtime, by.value, days=days, limit=limit, job=name)
         if as_json:
             print_json([{**line.group, **chosen(line, _FIGURES)} for line in lines])
             return DONE
         _print_costs(lines, by, days)
-        await note_count(len(lines), limit, "lines", lambda: count_costs(runtime, by.value, days=days, job_id=job_id))
+        await note_count(len(lines), limit, "lines", lambda: count_costs(runtime, by.value, days=days, job=name))
         return DONE
 
     return run_with_runtime(work)

@@ -1,12 +1,12 @@
 """Commands about the schema: db upgrade, db check, db sql."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from config.queue_terms import worker_for
-from models.job_tables.registry import JOB_TABLES
+from models.applications.registry import job_tables
 from workers.cli.failures import DONE, FAILED, CommandUsageError
 from workers.cli.lazy import later
 from workers.cli.opening import open_settings, run_async
@@ -19,10 +19,13 @@ from workers.operations.taking_over import take_over_jobs
 from workers.services.services import embedded_services
 
 if TYPE_CHECKING:
-    from models.schema.migrate import UpgradeResult
+    from models.schema.migrations.problems import Problem
+    from models.schema.migrations.result import UpgradeResult
 
+file_differences = later("models.schema.applications:file_differences")
 find_problems = later("models.schema.migrate:check")
 granted_functions = later("workers.cli.migrating:granted_functions")
+problem = later("models.schema.migrations.problems:Problem")
 migration_engine = later("workers.process.compose:migration_engine")
 rendered_files = later("models.schema.rendered:rendered_files")
 statements_about = later("models.schema.rendered:statements_about")
@@ -155,7 +158,7 @@ def check(*, as_json: Json = False) -> int:
     settings = open_settings(is_service=False)
     with embedded_services(settings) as services:
         engine = migration_engine(services)
-        problems = run_async(find_problems(engine))
+        problems = run_async(_problems(engine))
     if as_json:
         print_json([{"kind": problem.kind, "message": problem.message} for problem in problems])
     elif not problems:
@@ -167,6 +170,13 @@ def check(*, as_json: Json = False) -> int:
     return FAILED if any(problem.kind != "ahead" for problem in problems) else DONE
 
 
+async def _problems(engine: Any) -> "list[Problem]":
+    found: list[Problem] = await find_problems(engine)
+    if not any(one.kind in {"unreachable", "rights_missing", "not_installed"} for one in found):
+        found += [problem("file_differs", line) for line in await file_differences(engine)]
+    return found
+
+
 def sql(
     table: Annotated[
         str | None, typer.Option("--table", metavar="NAME", help="Only the statements about this job table.")
@@ -176,11 +186,16 @@ def sql(
 
     The SQL is rendered for each job table. No database is needed.
     """
-    chosen = {name: one for one in JOB_TABLES for name in (one.name, one.relation)}
+    chosen = {name: one for one in job_tables() for name in (one.name, one.relation, _plain(one.relation))}
     if table is not None and table not in chosen:
-        raise CommandUsageError(f"--table {table!r}: give {', '.join(one.relation for one in JOB_TABLES)}")
+        raise CommandUsageError(f"--table {table!r}: give {', '.join(one.relation for one in job_tables())}")
     for name, text in rendered_files(open_settings(is_service=False).cost_column).items():
         found = text if table is None else "\n\n".join(statements_about(text, chosen[table]))
         if found:
             typer.echo(f"-- models/{name}\n{found.strip()}\n")
     return DONE
+
+
+def _plain(name: str) -> str:
+    """Return the name of a table as people say it, without the quotes of SQL."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name

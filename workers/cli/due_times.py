@@ -59,12 +59,12 @@ def _changed(
 ) -> int:
     due: dict[str, datetime] = {}
 
-    async def verb(runtime: Runtime, job_id: str) -> str:
-        whole = await whole_id(runtime, "job", job_id)
-        due[whole] = await change(runtime, whole)
-        return whole
+    async def verb(runtime: Runtime, given: str) -> str:
+        name = await whole_id(runtime, "job", given)
+        due[name] = await change(runtime, name)
+        return name
 
-    def sentence(job_id: str, _job: Job) -> str:
-        return f"job {job_id} {words.format(at=local_time(due[job_id]))}"
+    def sentence(name: str, _job: Job) -> str:
+        return f"job {name} {words.format(at=local_time(due[name]))}"
 
     return change_jobs(job_ids, verb, sentence, as_json=as_json)

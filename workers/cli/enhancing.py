@@ -66,7 +66,7 @@ def run(request: Request) -> int:
     Raises:
         OperationError: no picture could be submitted.
     """
-    return run_with_runtime(lambda runtime: _Enhancing(request, runtime).run(), submits=True)
+    return run_with_runtime(lambda runtime: _Enhancing(request, runtime).run(), submits=True, for_pictures=True)
 
 
 class _Enhancing:

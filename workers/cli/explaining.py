@@ -34,7 +34,7 @@ def explain(
                 "event": event.event,
                 "stage": event.stage,
                 "attempt": event.attempt,
-                "text": event_words(event, whole),
+                "text": event_words(event, known.job_id),
             }
             for event in known.timeline
         ]
@@ -42,7 +42,9 @@ def explain(
         if as_json:
             status = None if known.job is None else known.job.status
             outlook = None if known.outlook is None else outlook_fields(known.outlook)
-            print_json({"id": whole, "status": status, "timeline": timeline, "waits": waits, "progress": outlook})
+            print_json(
+                {"id": known.job_id, "status": status, "timeline": timeline, "waits": waits, "progress": outlook}
+            )
             return DONE
         columns = [
             column("at"),

@@ -53,7 +53,7 @@ def run(request: Request) -> int:
     Raises:
         OperationError: it could not be submitted.
     """
-    return run_with_runtime(lambda runtime: _run(request, runtime), submits=True)
+    return run_with_runtime(lambda runtime: _run(request, runtime), submits=True, for_pictures=True)
 
 
 async def _run(request: Request, runtime: Runtime) -> int:

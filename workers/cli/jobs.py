@@ -29,7 +29,7 @@ from workers.operations.actions import os_user
 from workers.operations.errors import OperationError
 from workers.operations.ids import whole_id
 from workers.operations.jobs import JobDetails, cancel_job, count_jobs, get_job, get_jobs, list_jobs
-from workers.operations.users import find_user
+from workers.operations.users import user_of_jobs
 from workers.process.runtime import Runtime
 
 
@@ -47,7 +47,7 @@ def list_(
     require_known(status, job_type)
 
     async def work(runtime: Runtime) -> int:
-        user_id = None if user is None else (await find_user(runtime, user)).id
+        user_id = None if user is None else await user_of_jobs(runtime, user)
         wanted = JobFilter([one.upper() for one in status or []], user_id, job_type, since, error)
         found = await list_jobs(runtime, wanted, limit=limit)
         if as_json:
@@ -112,15 +112,15 @@ def cancel(job_ids: JobIds, reason: Reason = None, *, as_json: Json = False) -> 
     return change_jobs(job_ids, verb, _cancelled, as_json=as_json)
 
 
-def _cancelled(job_id: str, job: Job) -> str:
+def _cancelled(name: str, job: Job) -> str:
     """Return words for the result of a cancellation.
 
     The job's row keeps its old label if the database refuses the new one.
     """
     if job.status == "CANCELLED":
-        return f"job {job_id} is CANCELLED"
-    why = f"`darkroom jobs explain {job_id}` says why"
-    return f"job {job_id} is over, but the database refused the label CANCELLED, so its row says {job.status}: {why}"
+        return f"job {name} is CANCELLED"
+    why = f"`darkroom jobs explain {name}` says why"
+    return f"job {name} is over, but the database refused the label CANCELLED, so its row says {job.status}: {why}"
 
 
 def change_jobs(
@@ -132,15 +132,16 @@ def change_jobs(
 ) -> int:
     """Run an operation on each job, and print its result. If a job's operation is refused, print why and continue.
 
-    `verb` is given what was typed, an id or its beginning, and returns the whole id.
+    `verb` is given what was typed, an id, TABLE/ID, or a beginning of either, and returns the job's whole name.
     """
 
     async def work(runtime: Runtime) -> int:
         code = DONE
         changed: list[Job] = []
-        for job_id in job_ids:
+        for given in job_ids:
             try:
-                found = await get_jobs(runtime, [await verb(runtime, job_id)])
+                name = await verb(runtime, given)
+                found = await get_jobs(runtime, [name])
             except OperationError as error:
                 note(f"darkroom: {error}")
                 code = FAILED
@@ -148,7 +149,7 @@ def change_jobs(
             changed += found
             if not as_json:
                 for job in found:
-                    typer.echo(sentence(job.id, job))
+                    typer.echo(sentence(name, job))
         if as_json:
             print_json([job.columns for job in changed])
         return code
@@ -161,7 +162,7 @@ def _print_jobs(jobs: list[Job], cost_column: str) -> None:
     print_table(
         jobs,
         [
-            column("id", "job"),
+            column("name", "job"),
             column("job_type", "type"),
             column("tier"),
             column("status"),

@@ -9,8 +9,9 @@ from config.queue_terms import queues_of
 from config.settings import SettingsError
 from models.connections import DatabaseLostError
 from models.periodic.retention import ForbiddenPolicyError
-from models.schema.migrate import UpgradeResult, check, recorded, upgrade
+from models.schema.migrate import check, recorded, upgrade
 from models.schema.migrations.grants import PRODUCERS, READERS
+from models.schema.migrations.result import UpgradeResult
 from pipelines.providers.terms import model_terms
 from pipelines.settings import Settings
 from workers.cli.failures import CommandError, CommandUsageError
@@ -169,6 +170,7 @@ async def upgrade_database(
             engine,
             mode=settings.tokens,
             prices=settings.prices,
+            applications=settings.application,
             cost_column=settings.cost_column,
             max_retries=settings.max_retries,
             regeneration=settings.regeneration_terms(),

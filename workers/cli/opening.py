@@ -11,6 +11,8 @@ import asyncpg
 
 from config.log import configure_logging, log_uncaught
 from config.service_settings import MOST_BESIDE_WORKERS
+from models.applications.recorded import use_recorded
+from models.applications.registry import applications, has_pictures
 from models.database import Database
 from models.schema.readiness import Installed, quick_look, read_recorded
 from pipelines.settings import Settings, load_settings
@@ -58,20 +60,24 @@ def open_settings(*, is_service: bool) -> Settings:
     return settings
 
 
-def run_with_runtime(work: Callable[[Runtime], Awaitable[int]], *, submits: bool = False) -> int:
+def run_with_runtime(
+    work: Callable[[Runtime], Awaitable[int]], *, submits: bool = False, for_pictures: bool = False
+) -> int:
     """Open everything, run a command's work, close everything; return the work's exit code.
 
     Args:
         work: the command's work.
         submits: whether the command submits jobs. Then everything that jobs need is checked; for other commands it is
             only checked whether the database is migrated, which takes a tenth of the time.
+        for_pictures: whether it is about rows that only the application `pictures` has.
 
     Raises:
         CommandError: the database isn't migrated or doesn't answer.
+        CommandUsageError: the command is about `pictures`, and only other applications are drained.
     """
     settings = open_settings(is_service=False)
     with embedded_services(settings) as services:
-        return run_async(_run(settings, services, work, submits=submits))
+        return run_async(_run(settings, services, work, submits=submits, for_pictures=for_pictures))
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
@@ -107,7 +113,12 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _run(
-    settings: Settings, services: Services, work: Callable[[Runtime], Awaitable[int]], *, submits: bool
+    settings: Settings,
+    services: Services,
+    work: Callable[[Runtime], Awaitable[int]],
+    *,
+    submits: bool,
+    for_pictures: bool,
 ) -> int:
     require_storage(settings, services)
     if submits:
@@ -117,6 +128,8 @@ async def _run(
     await database.open()
     try:
         installed = await _installed(settings, services, database)
+        if for_pictures:
+            _require_pictures()
     except BaseException:
         await database.close()
         raise
@@ -130,12 +143,19 @@ async def _run(
         await runtime.aclose()
 
 
+def _require_pictures() -> None:
+    if not has_pictures():
+        drained = ", ".join(one.name for one in applications())
+        raise CommandUsageError(f"this command is about the application pictures, and this database is for {drained}")
+
+
 async def _installed(settings: Settings, services: Services, database: Database) -> Installed:
     """Return what `db upgrade` recorded; check that the database is migrated, and in the mode that TOKENS names.
 
     Raises:
         CommandError: it isn't migrated.
         ModeMismatchError: TOKENS isn't what `db upgrade` recorded.
+        ApplicationMismatchError: DARKROOM_APPLICATION isn't.
     """
     try:
         installed = await database.run(quick_look)
@@ -144,6 +164,7 @@ async def _installed(settings: Settings, services: Services, database: Database)
     if installed is None:
         await require_migrated(settings, services)
         installed = await database.run(read_recorded)
+    use_recorded(installed.applications, settings.application)
     if settings.tokens is not None and installed.mode != settings.tokens:
         raise ModeMismatchError(settings.tokens, installed.mode)
     return installed

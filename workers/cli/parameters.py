@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from models.applications.registry import job_types
 from models.job_state import JobStatus
-from models.job_tables.registry import JOB_TABLES
 from workers.cli.failures import CommandUsageError
 
 _SPAN = re.compile(r"(\d{1,6})\s*(s|min|m|h|d)")
@@ -78,8 +78,10 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print JSON instead of a table; fields have the names of the tables' columns.")
 ]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="Show at most N rows.")]
-JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="The id of a job, or the beginning of one.")]
-JobIds = Annotated[list[str], typer.Argument(metavar="JOB_ID", help="The ids of jobs, or the beginnings of ids.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="The id of a job, TABLE/ID, or the beginning of one.")]
+JobIds = Annotated[
+    list[str], typer.Argument(metavar="JOB_ID", help="The ids of jobs, TABLE/ID, or the beginnings of ids.")
+]
 PipelineId = Annotated[
     str, typer.Argument(metavar="PIPELINE_ID", help="The id of a pipeline, or the beginning of one.")
 ]
@@ -184,7 +186,7 @@ def require_known(statuses: list[str] | None, job_type: str | None) -> None:
     """
     for option, given, known in (
         *(("--status", one.upper(), [status.value for status in JobStatus]) for one in statuses or []),
-        *(("--type", one, [name for table in JOB_TABLES for name in table.job_types]) for one in [job_type] if one),
+        *(("--type", one, job_types()) for one in [job_type] if one),
     ):
         if given not in known:
             raise CommandUsageError(f"{option} {given!r}: give {', '.join(known)}")

@@ -74,7 +74,7 @@ def list_(
         )
         return DONE
 
-    return run_with_runtime(work)
+    return run_with_runtime(work, for_pictures=True)
 
 
 def show(pipeline_id: PipelineId, *, as_json: Json = False) -> int:
@@ -85,7 +85,7 @@ def show(pipeline_id: PipelineId, *, as_json: Json = False) -> int:
         _print_pipeline(await get_pipeline(runtime, whole), as_json=as_json)
         return DONE
 
-    return run_with_runtime(work)
+    return run_with_runtime(work, for_pictures=True)
 
 
 def create(
@@ -137,7 +137,7 @@ def create(
         _print_pipeline(made, as_json=as_json)
         return DONE
 
-    return run_with_runtime(work)
+    return run_with_runtime(work, for_pictures=True)
 
 
 def fork(
@@ -162,7 +162,7 @@ def fork(
         _print_pipeline(made, as_json=as_json)
         return DONE
 
-    return run_with_runtime(work)
+    return run_with_runtime(work, for_pictures=True)
 
 
 def _read_config(path: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 import typer
 
-from pipelines.job_types import JOB_TYPES, stage_names
+from pipelines.job_types import JOB_TYPES, is_job_type, stage_names
 from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.lazy import later
 from workers.cli.opening import run_with_runtime
@@ -59,7 +59,7 @@ def plan(
     from --stage. Waits are those of jobs in front of lanes, by the approximation of Allen and Cunneen; how far it is
     off stands in docs/scaling.md.
     """
-    if job_type not in JOB_TYPES:
+    if not is_job_type(job_type):
         raise CommandUsageError(f"there is no job type {job_type!r}; there are {', '.join(JOB_TYPES)}")
     given_s = dict(_seconds(one) for one in stage or ())
 

@@ -10,6 +10,7 @@ from config.log import configure_logging, default_format, is_configured
 from config.logger import EventLogger
 from config.postgres_url import parse_postgres_url
 from config.settings import SettingsError
+from models.applications.recorded import ApplicationMismatchError
 from models.connections import DatabaseLostError, contention_of, is_cancelled
 from models.database_message import database_message
 from models.schema.migrations.errors import DatabaseBusyError, MigrationError, ModeChangeError, ModeRequiredError
@@ -49,7 +50,7 @@ def _explain_ours(error: Exception) -> tuple[int, str] | None:
         return FAILED, f"{error}{place}; check STORAGE_URL and its rights, or run `darkroom doctor`"
     if isinstance(error, OperationError | StageError):
         return FAILED, str(error)
-    if isinstance(error, SettingsError | EmbeddedServiceError | ModeMismatchError):
+    if isinstance(error, SettingsError | EmbeddedServiceError | ModeMismatchError | ApplicationMismatchError):
         return USAGE, str(error)
     if isinstance(error, ModeRequiredError):
         return USAGE, f"{error}; for example `TOKENS=producer darkroom db upgrade`"

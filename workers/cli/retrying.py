@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from models.queue.job_names import JobKey
 from models.queue.job_rows import JobFilter
 from pipelines.job_types import stage_names
 from workers.cli.failures import DONE, FAILED, CommandUsageError
@@ -13,9 +14,9 @@ from workers.cli.parameters import ErrorText, JobType, Json, Limit, OfUser, Reas
 from workers.cli.tables import column, print_table
 from workers.operations.actions import os_user
 from workers.operations.ids import whole_id
-from workers.operations.jobs import get_jobs, list_jobs
+from workers.operations.jobs import get_jobs_at, list_jobs
 from workers.operations.retrying import Retry, RetryTerms, rehearse_retries, retry_jobs
-from workers.operations.users import find_user
+from workers.operations.users import user_of_jobs
 from workers.process.runtime import Runtime
 
 
@@ -69,29 +70,29 @@ def retry(
     )
 
     async def work(runtime: Runtime) -> int:
-        ids = list(dict.fromkeys([await whole_id(runtime, "job", one) for one in job_ids or []]))
+        names = list(dict.fromkeys([await whole_id(runtime, "job", one) for one in job_ids or []]))
         if is_filter:
-            user_id = None if user is None else (await find_user(runtime, user)).id
+            user_id = None if user is None else await user_of_jobs(runtime, user)
             statuses = [one.upper() for one in status or ["FAILED", "REFUNDED"]]
             wanted = JobFilter(statuses, user_id, job_type, since, error, leaves_out_retried=True)
-            ids = [job.id for job in reversed(await list_jobs(runtime, wanted, limit=limit))]  # in their old order
-            if not ids and not as_json:
+            names = [job.name for job in reversed(await list_jobs(runtime, wanted, limit=limit))]  # in their old order
+            if not names and not as_json:
                 note("there are no such jobs")
         if is_dry:
-            rehearsed = await rehearse_retries(runtime, ids, terms)
+            rehearsed = await rehearse_retries(runtime, names, terms)
             _print_rehearsal(rehearsed, runtime.settings.cost_column, as_json=as_json)
             return FAILED if any(one.refusal for one in rehearsed) else DONE
-        code, new_ids = DONE, []
-        async for one in retry_jobs(runtime, ids, terms, actor=os_user(), reason=reason):
-            if one.new_id is None:
+        code, new = DONE, []
+        async for one in retry_jobs(runtime, names, terms, actor=os_user(), reason=reason):
+            if one.new_id is None or one.old is None:
                 note(f"darkroom: {one.refusal}")
                 code = FAILED
                 continue
-            new_ids.append(one.new_id)
+            new.append(JobKey(one.old.key.table, one.new_id))
             if not as_json:
-                typer.echo(f"job {one.job_id} is tried again as {one.new_id}")
+                typer.echo(f"job {one.name} is tried again as {one.new_id}")
         if as_json:
-            print_json([job.columns for job in await get_jobs(runtime, new_ids)])
+            print_json([job.columns for job in await get_jobs_at(runtime, new)])
         return code
 
     return run_with_runtime(work, submits=True)
@@ -113,7 +114,7 @@ def _print_rehearsal(rehearsed: list[Retry], cost_column: str, *, as_json: bool)
 
     rows: list[dict[str, object]] = [
         {
-            "id": one.job_id,
+            "id": one.name,
             "jobType": None if one.old is None else one.old.job_type,
             "tier": None if one.old is None else one.old.tier,
             "status": None if one.old is None else one.old.status,

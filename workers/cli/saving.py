@@ -18,9 +18,9 @@ from workers.cli.progress import MANY
 from workers.cli.results import require_writable, write_new
 from workers.operations.errors import OperationError
 from workers.operations.ids import whole_id
-from workers.operations.jobs import get_jobs, list_jobs
+from workers.operations.jobs import get_named, list_jobs
 from workers.operations.results import fetch_result
-from workers.operations.users import find_user
+from workers.operations.users import user_of_jobs
 from workers.process.runtime import Runtime
 
 
@@ -51,14 +51,14 @@ def save(
     async def work(runtime: Runtime) -> int:
         ids = list(job_ids or [])
         if not ids:
-            user_id = None if user is None else (await find_user(runtime, user)).id
+            user_id = None if user is None else await user_of_jobs(runtime, user)
             wanted = JobFilter(user_id=user_id, since=since)
             found = await list_jobs(runtime, wanted, limit=sys.maxsize)  # new jobs must displace none
-            ids = [job.id for job in reversed(found)]
+            ids = [job.name for job in reversed(found)]
         saved, failed = await _save(runtime, ids, folder)
         if as_json:
-            rows = await get_jobs(runtime, [*saved, *(one.job_id for one in failed if one.job_id)])
-            print_json([{"output": saved.get(job.id), **job.columns} for job in rows])
+            rows = await get_named(runtime, [*saved, *(one.job_id for one in failed if one.job_id)])
+            print_json([{"output": saved.get(name), **job.columns} for name, job in rows.items()])
         is_many = len(saved) + len(failed) > MANY
         if not as_json:
             _print(saved, failed, folder, is_many=is_many)
@@ -73,21 +73,21 @@ def save(
 
 
 async def _save(runtime: Runtime, given: Sequence[str], folder: Path) -> tuple[dict[str, Path], list[Failed]]:
-    """Write every result that exists; return the files by job id, and the jobs without a result."""
+    """Write every result that exists; return the files by the job's name, and the jobs without a result."""
     saved: dict[str, Path] = {}
     failed: list[Failed] = []
     for beginning in dict.fromkeys(given):
-        job_id = beginning
+        name = None  # until it is known which job is meant
         try:
-            job_id = await whole_id(runtime, "job", beginning)
-            if job_id in saved:
+            name = await whole_id(runtime, "job", beginning)
+            if name in saved:
                 continue
-            result = await fetch_result(runtime, job_id)
-            saved[job_id] = await asyncio.to_thread(write_new, folder, result.stem, result.data)
+            result = await fetch_result(runtime, name)
+            saved[name] = await asyncio.to_thread(write_new, folder, result.stem, result.data)
         except OperationError as error:
-            failed.append(Failed(job_id, job_id, str(error)))
+            failed.append(Failed(name or beginning, name, str(error)))
         except OSError as error:
-            failed.append(Failed(job_id, job_id, f"it can't be written to {folder}: {error.strerror}"))
+            failed.append(Failed(name or beginning, name, f"it can't be written to {folder}: {error.strerror}"))
     return saved, failed
 
 

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from models.job_tables.registry import balances_without_ledger
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
 from workers.cli.output import camel_case, print_json
@@ -39,7 +38,7 @@ def balance(
         await note_count(len(balances), limit, "users", lambda: count_balances(runtime, user))
         return DONE
 
-    return run_with_runtime(work)
+    return run_with_runtime(work, for_pictures=True)
 
 
 def grant(
@@ -65,7 +64,7 @@ def grant(
             typer.echo(f"{user}: {amount:+,}, balance {row.balance_after:,}")
         return DONE
 
-    return run_with_runtime(work)
+    return run_with_runtime(work, for_pictures=True)
 
 
 def history(user: User, limit: Limit = 50, *, as_json: Json = False) -> int:
@@ -92,7 +91,7 @@ def history(user: User, limit: Limit = 50, *, as_json: Json = False) -> int:
         await note_count(len(rows), limit, "entries", lambda: count_transactions(runtime, user))
         return DONE
 
-    return run_with_runtime(work)
+    return run_with_runtime(work, for_pictures=True)
 
 
 def audit(
@@ -103,11 +102,12 @@ def audit(
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Compare balances, ledger and jobs of all users.
+    """Compare balances, ledger or entries, and jobs of all users.
 
     Names each violation, and each refund that is owed because the database refused it. --repair records missing opening
-    balances, pays missing and owed refunds and raises balances that are below their ledger; it never takes tokens and
-    changes no ledger row. The exit code is 1 if violations or owed refunds remain.
+    balances, pays missing and owed refunds, raises balances that are below their ledger or entries, and records what a
+    balance of an application's own has beyond its entries; it never takes tokens and changes no ledger row. The exit
+    code is 1 if violations or owed refunds remain.
     """
 
     async def work(runtime: Runtime) -> int:
@@ -134,8 +134,6 @@ def audit(
             print_table(repaired, columns, empty="")
             typer.echo()
         print_table(remaining, columns, empty="every charge, refund and balance is as promised")
-        for table in balances_without_ledger():
-            typer.echo(f"not looked at: what {table} holds, which has no ledger; charges and refunds of its jobs are")
         if owed:
             typer.echo("\nowed, because the database refused to pay it back:")
             owed_columns = [

@@ -35,7 +35,7 @@ def list_(limit: Limit = 50, *, as_json: Json = False) -> int:
         await note_count(len(found), limit, "users", lambda: users.count_users(runtime))
         return DONE
 
-    return run_with_runtime(work)
+    return run_with_runtime(work, for_pictures=True)
 
 
 def show(
@@ -56,7 +56,7 @@ def show(
         print_fields({**_fields(found), "jobs": counts or "none"})
         return DONE
 
-    return run_with_runtime(work)
+    return run_with_runtime(work, for_pictures=True)
 
 
 def create(
@@ -86,7 +86,7 @@ def create(
             print_fields(_fields(made))
         return DONE
 
-    return run_with_runtime(work)
+    return run_with_runtime(work, for_pictures=True)
 
 
 def _fields(user: UserRecord) -> dict[str, object]:

@@ -11,9 +11,8 @@ from workers.cli.opening import run_with_runtime
 from workers.cli.output import console, note, print_json
 from workers.cli.parameters import Json
 from workers.cli.progress import MANY, follow_jobs
-from workers.operations.errors import NotFoundError
 from workers.operations.ids import whole_id
-from workers.operations.jobs import get_jobs
+from workers.operations.jobs import get_jobs_at, get_named, job_not_found
 from workers.process.runtime import Runtime
 
 
@@ -34,18 +33,22 @@ def watch(
 
     async def work(runtime: Runtime) -> int:
         given = [await whole_id(runtime, "job", one) for one in job_ids or []]
-        ids = list(dict.fromkeys(given)) or await runtime.database.run(unfinished_jobs)
-        known = {job.id: job for job in await get_jobs(runtime, ids)}
-        if missing := [job_id for job_id in given if job_id not in known]:
-            raise NotFoundError(f"job {missing[0]} not found; `darkroom jobs list` shows the newest")
+        if given:
+            found = await get_named(runtime, given)
+            if missing := [name for name in given if name not in found]:
+                raise job_not_found(missing[0])
+            jobs = list({job.key: job for job in found.values()}.values())
+        else:
+            jobs = await get_jobs_at(runtime, await runtime.database.run(unfinished_jobs))
+        known = {job.name: job for job in jobs}
         if not known and not as_json:
             note("no job is unfinished")
             return DONE
-        labels = {job_id: f"{job.job_type} {job.tier}" for job_id, job in known.items()}
+        labels = {name: f"{job.job_type} {job.tier}" for name, job in known.items()}
         screen = console(is_error=as_json)
         progress = await follow_jobs(runtime, labels, screen, keeps_table=True, label_title="type and tier")
         if as_json:
-            print_json([job.columns for job in await get_jobs(runtime, known)])
+            print_json([job.columns for job in await get_jobs_at(runtime, [job.key for job in jobs])])
         elif len(progress) > MANY:
             note_failures(
                 Failed(one.job_id, one.job_id, one.error or f"it ended {one.status or 'with its row deleted'}")

@@ -73,8 +73,8 @@ def _end(job: Job) -> str:
 def over_words(job: Job) -> str:
     """Return words for what an operator can do now about a job that is over."""
     if job.status == JobStatus.COMPLETED:
-        return f"it is over; `darkroom jobs save {job.id} --out DIR` fetches its result"
-    return f"it is over; once its cause is mended, `darkroom jobs retry {job.id}` submits it again as a new job"
+        return f"it is over; `darkroom jobs save {job.name} --out DIR` fetches its result"
+    return f"it is over; once its cause is mended, `darkroom jobs retry {job.name}` submits it again as a new job"
 
 
 _SAYS: Final = {
@@ -190,12 +190,8 @@ def _place_words(waiting: Waiting, queued: QueuedJob, until_s: float | None, max
         case "refused":
             times = f"{queued.refusals:,} times since {queued.refused_since:%Y-%m-%d %H:%M} UTC"
             text = f"refused {times}: {queued.last_error}; it is tried again in {span(until_s or 0)}"
-        case "scheduled":
-            why = f": {queued.last_error}" if queued.last_error else ""
-            text = f"it is put off for another {span(until_s or 0)}{why}"
-            if queued.run_at == queued.scheduled_at:
-                at = f"{queued.scheduled_at:%Y-%m-%d %H:%M:%S} UTC"
-                text = f"its producer wants it to begin at {at}, in {span(until_s or 0)}"
+        case "scheduled" | "producer":
+            text = _put_off(queued, until_s)
         case "max_wait":
             text = (
                 f"before that its maximum wait of {span(max_wait_s)} is over, and it ends, refunded; "
@@ -218,6 +214,16 @@ def _place_words(waiting: Waiting, queued: QueuedJob, until_s: float | None, max
         case _:
             text = _running(queued, until_s)
     return text
+
+
+def _put_off(queued: QueuedJob, until_s: float | None) -> str:
+    if queued.waits_for_producer:
+        return "its producer hasn't let it go yet"
+    if queued.run_at == queued.scheduled_at:
+        at = f"{queued.scheduled_at:%Y-%m-%d %H:%M:%S} UTC"
+        return f"its producer wants it to begin at {at}, in {span(until_s or 0)}"
+    why = f": {queued.last_error}" if queued.last_error else ""
+    return f"it is put off for another {span(until_s or 0)}{why}"
 
 
 def _running(queued: QueuedJob, left_s: float | None) -> str:

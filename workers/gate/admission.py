@@ -96,7 +96,8 @@ class Admission:
             records: the records of each provider's calls, by its name and whether it is paid.
             earlier: the generate calls that were made for the job before.
             job: the job that makes the calls.
-            most_paid_calls: how many paid generations the job may have over all its attempts, the first included.
+            most_paid_calls: how many paid generations each of the job's pictures may have over all attempts, the first
+                included.
             refuses_over_budget: whether a spent budget ends the job instead of making it wait.
         """
         self._database = database
@@ -129,7 +130,7 @@ class Admission:
                         # a snooze costs no attempt, so the first call would be bought again and again
                         raise bought from error
                     if isinstance(error, MissedRequestError):  # a second miss of its kind ends it at once
-                        calls = await self._earlier.all()
+                        calls = await self._earlier.of_picture(asked.call_hash)
                         require_no_repeated_miss(calls, provider.name, quote.model)
                     if error.again is None:
                         raise
@@ -153,9 +154,10 @@ class Admission:
         self._job.await_call()
         async with nullcontext(None) if places is None else places.one(self._job.claim, quote.images) as place:
             if provider.is_paid and asked.purpose == "generate":
-                calls = await self._earlier.all()
+                calls = await self._earlier.of_picture(asked.call_hash)
                 require_no_repeated_miss(calls, provider.name, quote.model)
                 require_calls_left(calls, self._most_paid_calls)
+                await self._earlier.require_calls_left_of_all(self._most_paid_calls)
             send = await prepare()
             return await self._admitted(provider, asked, quote, place), send
 

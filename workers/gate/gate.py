@@ -69,18 +69,24 @@ class Gate:
         }
 
     def for_job(
-        self, job: CallingJob, *, most_paid_calls: int, earlier: Sequence[Generation] | None = None
+        self,
+        job: CallingJob,
+        *,
+        most_paid_calls: int,
+        earlier: Sequence[Generation] | None = None,
+        pictures: int = 1,
     ) -> StageProvider:
-        """Return the provider that one job may call, with at most `most_paid_calls` paid generations in all.
+        """Return the provider that one job may call, with at most `most_paid_calls` paid generations for each picture.
 
-        `earlier` are the generate calls that were made for it before, as read under its claim; None: they are read.
+        The job makes so many `pictures`. `earlier` are the generate calls that were made for it before, as read under
+        its claim; None: they are read.
         """
         admission = Admission(
             self._database,
             self._rules,
             self._places,
             self._records,
-            EarlierCalls(self._generations, job.claim, earlier),
+            EarlierCalls(self._generations, job.claim, earlier, pictures),
             job,
             most_paid_calls=most_paid_calls,
             refuses_over_budget=self._refuses_over_budget,

@@ -95,7 +95,8 @@ class GatedProvider:
     ) -> Answer[EncodedImage]:
         """Return a picture made by the first provider that can make it and may be called."""
         treated = [sorted(defects) for defects in (prompt.corrections.allowed, prompt.corrections.forced)]
-        words = (prompt.purpose, prompt.text, prompt.model, prompt.temperature, *treated)
+        number = (prompt.number,) if prompt.number > 1 else ()
+        words = (prompt.purpose, prompt.text, prompt.model, prompt.temperature, *treated, *number)
         return await self._ask(
             Asked("generate", hash_of_call(images, *words, long_side_px, aspect)),
             self._providers,

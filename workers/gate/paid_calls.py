@@ -7,7 +7,7 @@ from typing import Final
 
 from models.collector import Collector
 from models.database import Database
-from models.gate.provider_calls import Generation, generations
+from models.gate.provider_calls import Generation, generations, generations_asked
 from models.queue.claims import Claim
 from pipelines.errors import MISSES, PermanentError, ProviderNotConfiguredError
 
@@ -53,6 +53,10 @@ class Generations:
         """
         return await self._reading.ask(claim)
 
+    async def asked(self, claim: Claim, call_hash: str) -> list[Generation]:
+        """Return those generate calls of a job that asked for the same; raises as `of`."""
+        return await self._database.run(partial(generations_asked, claim=claim, call_hash=call_hash))
+
     async def _read_all(self, claims: Sequence[Claim]) -> list[list[Generation]]:
         return await self._database.run(partial(generations, claims=claims))
 
@@ -68,17 +72,47 @@ class EarlierCalls:
     unless a call of an earlier run was open then.
     """
 
-    def __init__(self, generations: Generations, claim: Claim, read: Sequence[Generation] | None) -> None:
-        """Store where the calls of a claim's job are read, and what was read under the claim already, if anything."""
+    def __init__(
+        self, generations: Generations, claim: Claim, read: Sequence[Generation] | None, pictures: int = 1
+    ) -> None:
+        """Store where the calls of a claim's job are read, and what was read under the claim already, if anything.
+
+        `pictures` is how many pictures the job makes, each by calls of its own.
+        """
         self._generations = generations
         self._claim = claim
         self._read = read
+        self._pictures = pictures
 
     async def all(self) -> Sequence[Generation]:
         """Return the calls, oldest first; raises as `Generations.of`."""
         if self._read is None or any(one.outcome == "open" for one in self._read):
             return await self._generations.of(self._claim)
         return self._read
+
+    async def of_picture(self, call_hash: str) -> Sequence[Generation]:
+        """Return the calls for one of the job's pictures, oldest first; raises as `Generations.of`.
+
+        Args:
+            call_hash: of the call that is to be made for it.
+        """
+        if self._pictures == 1:
+            return await self.all()
+        return await self._generations.asked(self._claim, call_hash)
+
+    async def require_calls_left_of_all(self, most: int) -> None:
+        """Refuse another generate call if the job's pictures together have used all of theirs.
+
+        So the limit holds even if what is asked for a picture changes between two attempts.
+
+        Args:
+            most: how many calls each picture is allowed.
+
+        Raises:
+            TooManyPaidCallsError: the message says what came back.
+        """
+        if self._pictures > 1:
+            require_calls_left(await self.all(), most * self._pictures)
 
     def forget(self) -> None:
         """Read the calls anew from now on, because the run is about to make one."""

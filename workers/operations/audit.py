@@ -7,9 +7,9 @@ from typing import Final
 
 import asyncpg
 
+from models.applications.registry import types_paid_in_tokens
 from models.connections import Connection
 from models.history.actions import record_action, record_adjustment
-from models.job_tables.registry import types_paid_in_tokens
 from models.money.repairs import (
     OwedRefund,
     Repaired,
@@ -18,6 +18,7 @@ from models.money.repairs import (
     pay_refund,
     raise_balance,
     record_opening,
+    settle_account,
 )
 from models.money.violations import Violation, list_violations
 from workers.process.runtime import Runtime
@@ -40,9 +41,9 @@ async def repair_tokens(runtime: Runtime, *, actor: str, reason: str | None = No
     """Repair what can be repaired without taking a token from anybody; return the violations that were repaired.
 
     Missing opening balances are recorded, missing and owed refunds paid, and balances raised that are below the sum of
-    opening balance and ledger. What the database refuses again stays unchanged. No ledger row is deleted or changed,
-    and users keep surplus tokens. Each repair is a transaction of its own, with its row of operator_actions.
-    Idempotent.
+    opening balance and ledger, or of their entries; what an account has beyond its entries is recorded. What the
+    database refuses again stays unchanged. No ledger row is deleted or changed, and users keep surplus tokens. Each
+    repair is a transaction of its own, with its row of operator_actions. Idempotent.
     """
     repaired = []
     for violation in _REPAIRS:  # in this order, because some violations are found only once an earlier kind is repaired
@@ -70,7 +71,10 @@ async def _repair(connection: Connection, *, found: Violation, actor: str, reaso
             after=after,
             reason=reason,
         )
-        if found.job_type is None or found.job_type in types_paid_in_tokens():  # otherwise the payer may not be a user
+        is_paid_in_tokens = found.job_type is None or found.job_type in types_paid_in_tokens()
+        if (
+            is_paid_in_tokens and _REPAIRS[found.violation] is not _settle_account
+        ):  # otherwise the payer may not be a user
             adjusted = {"repair": found.violation, "before": before, "after": after}
             await record_adjustment(connection, actor=actor, user_id=found.user_id, change=adjusted, reason=reason)
         return True
@@ -108,9 +112,16 @@ async def _raise_balance(connection: Connection, found: Violation) -> Repaired |
     return await raise_balance(connection, found.user_id)
 
 
+async def _settle_account(connection: Connection, found: Violation) -> Repaired | None:
+    return await settle_account(connection, found.user_id, found.finding)
+
+
 _REPAIRS: Final[Mapping[str, Callable[[Connection, Violation], Awaitable[Repaired | None]]]] = {
     "opening_missing": _record_opening,
     "refund_missing": _pay_refund,
     OWED: _pay_owed,
     "balance_low": _raise_balance,
+    "account_unopened": _settle_account,
+    "account_low": _settle_account,
+    "account_high": _settle_account,
 }

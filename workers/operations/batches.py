@@ -8,6 +8,7 @@ from models.connections import Connection
 from models.history.actions import record_action
 from models.queue import batches
 from models.queue.batches import Batch
+from models.queue.job_names import job_names, key_of
 from workers.operations.errors import NotFoundError, translated
 from workers.operations.ids import whole_id
 from workers.operations.models import require_known_models_of
@@ -91,8 +92,13 @@ async def count_batches(runtime: Runtime, user_id: str | None) -> int:
 
 
 async def jobs_of_batch(runtime: Runtime, batch_id: UUID) -> Sequence[str]:
-    """Return the ids of a batch's jobs, in the order of the album."""
-    return await runtime.database.run(lambda connection: batches.jobs_of_batch(connection, batch_id))
+    """Return the names of a batch's jobs, each an id or TABLE/ID, in the order of the album."""
+
+    async def read(connection: Connection) -> Sequence[str]:
+        ids = await batches.jobs_of_batch(connection, batch_id)
+        return list((await job_names(connection, [key_of("enhance", one) for one in ids])).values())
+
+    return await runtime.database.run(read)
 
 
 async def cancel_batch(runtime: Runtime, batch_id: UUID, *, actor: str, reason: str | None = None) -> int:

@@ -4,28 +4,42 @@ from models.connections import Connection
 from models.gate import costs, operating
 from models.gate.costs import By, CostLine
 from models.gate.operating import UNKNOWN, LeftOpen, acknowledge_call, call_state, calls_left_open
-from models.history.actions import record_action
+from models.history.actions import record_action, record_job_action
 from models.queue.pause_records import Buying, switch_buying
 from models.schema.settings import recorded_setting
-from workers.operations.errors import InvalidInputError, NotFoundError
+from workers.operations.errors import InvalidInputError, NotFoundError, translated
+from workers.operations.recorded import recorded_job
 from workers.process.runtime import Runtime
 
 
 async def list_costs(
-    runtime: Runtime, by: By, *, days: int = 30, limit: int = 50, job_id: str | None = None
+    runtime: Runtime, by: By, *, days: int = 30, limit: int = 50, job: str | None = None
 ) -> list[CostLine]:
     """Return calls, units and USD of the last `days` days, grouped by payer, model, day (UTC) or job.
 
-    With a `job_id`, only that job's calls are counted.
+    With a `job`, an id or TABLE/ID, only that job's calls are counted, also after its row is deleted.
+
+    Raises:
+        InvalidInputError: the id stands in several tables.
     """
-    return await runtime.database.run(
-        lambda connection: costs.list_costs(connection, by, days=days, most=limit, job_id=job_id)
-    )
+
+    async def read(connection: Connection) -> list[CostLine]:
+        job_id, types = (None, None) if job is None else await recorded_job(connection, job)
+        return await costs.list_costs(connection, by, days=days, most=limit, job_id=job_id, types=types)
+
+    with translated():
+        return await runtime.database.run(read)
 
 
-async def count_costs(runtime: Runtime, by: By, *, days: int = 30, job_id: str | None = None) -> int:
+async def count_costs(runtime: Runtime, by: By, *, days: int = 30, job: str | None = None) -> int:
     """Count the lines that `list_costs` would return without a limit."""
-    return await runtime.database.run(lambda connection: costs.count_costs(connection, by, days=days, job_id=job_id))
+
+    async def count(connection: Connection) -> int:
+        job_id, types = (None, None) if job is None else await recorded_job(connection, job)
+        return await costs.count_costs(connection, by, days=days, job_id=job_id, types=types)
+
+    with translated():
+        return await runtime.database.run(count)
 
 
 async def list_left_open(runtime: Runtime, *, limit: int = 50) -> list[LeftOpen]:
@@ -62,11 +76,12 @@ async def acknowledge(runtime: Runtime, call_id: int, *, actor: str, reason: str
                     f"call {call_id} may be in flight; look again a quarter of an hour after it began"
                 )
             await acknowledge_call(connection, call_id, "a call whose end nobody knows")
-            await record_action(
+            await record_job_action(
                 connection,
+                call.job_type,
+                call.job_id,
                 actor=actor,
                 action="call_acknowledge",
-                target=call.job_id,
                 after={"call": call_id},
                 reason=reason,
             )

@@ -10,6 +10,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 
 from config.postgres_url import parse_postgres_url
+from models.applications.registry import has_pictures
 from models.connections import Connection, ContentionError, DatabaseLostError
 from models.database import Database
 from models.database_message import database_message
@@ -181,9 +182,13 @@ def _of_the_server(database: Database) -> dict[str, Look]:
     }
 
 
+_FOR_PICTURES: Final = frozenset({"models of pipelines", "regeneration"})
+"""Checks of tables and terms that only the application `pictures` has."""
+
+
 def _of_our_tables(database: Database, settings: Settings, services: Services) -> dict[str, Look]:
     rows: dict[str, Look] = {one.name: partial(count_rows, database, one) for one in ROW_CHECKS}
-    return {
+    looks: dict[str, Look] = {
         "listening": lambda: check_listening(database),
         "money mode": lambda: check_mode(settings, services),
         "workers": lambda: check_workers(database),
@@ -202,6 +207,7 @@ def _of_our_tables(database: Database, settings: Settings, services: Services) -
         "orphans": lambda: check_orphans(database, settings),
         "money": rows["money"],  # last, because it reads more than any other check
     }
+    return {name: look for name, look in looks.items() if has_pictures() or name not in _FOR_PICTURES}
 
 
 async def _open(database: Database, services: Services) -> list[Check]:

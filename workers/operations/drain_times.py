@@ -13,7 +13,7 @@ from models.connections import Connection
 from models.gate.capacity import ProviderCapacity, provider_capacity
 from models.queue.counts import JobGroup
 from models.queue.stage_times import mean_stage_times
-from pipelines.job_types import ANALYZE, GENERATE, JOB_TYPES
+from pipelines.job_types import ANALYZE, GENERATE, is_job_type, job_type_of
 from pipelines.providers.registry import PROVIDERS
 from pipelines.settings import Settings
 from workers.gate.rules import rules_of
@@ -85,7 +85,7 @@ def stages_in_queue(job_type: str, stage: str, stage_queues: Mapping[str, str]) 
         stage: the first stage.
         stage_queues: the queues of stages that have one of their own, by stage.
     """
-    names = [one.name for one in JOB_TYPES[job_type].stages] if job_type in JOB_TYPES else []
+    names = [one.name for one in job_type_of(job_type).stages] if is_job_type(job_type) else []
     if stage not in names:
         return ()
     left = names[names.index(stage) :]

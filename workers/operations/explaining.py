@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, Literal, TypeAlias
 
+from models.applications.registry import table_of
 from models.connections import Connection
 from models.gate.operating import UNKNOWN
 from models.history.actions import Action, actions_about_job
@@ -20,14 +21,18 @@ from models.history.timeline import (
     stored_objects,
 )
 from models.job_state import TERMINAL
+from models.job_tables.rendering import NOW, last_write
 from models.money.job_money import MoneyMove, money_of_job
 from models.queue.checkpoints import LeftOutput, left_outputs
-from models.queue.job_rows import Job, read_jobs
+from models.queue.job_names import key_of
+from models.queue.job_rows import Job, jobs_at
 from models.queue.outlook import Outlook
 from models.queue.pause_records import Pause, pauses_between
 from models.queue.waiting import QueuedJob, queued_job
 from workers.gate.rules import stops_of
+from workers.operations.errors import translated
 from workers.operations.jobs import job_not_found, outlook_of
+from workers.operations.recorded import recorded_job
 from workers.operations.waiting import FOREVER, Waiting, waits_of
 from workers.process.runtime import Runtime
 
@@ -100,12 +105,14 @@ class Explanation:
     """A job's history, and why it waits.
 
     Attributes:
+        job_id: its id.
         job: its row; None when it is deleted.
         timeline: what happened, oldest first.
         waits: why it waits, the first reason first; empty once it is over.
         outlook: its place, and the estimate of its end; None once it is over.
     """
 
+    job_id: str
     job: Job | None
     timeline: Sequence[Event]
     waits: Sequence[Waiting]
@@ -116,6 +123,7 @@ class Explanation:
 class _Records:
     """All records about a job."""
 
+    job_id: str
     job: Job | None
     queued: QueuedJob | None
     runs: Sequence[StageRun]
@@ -127,16 +135,17 @@ class _Records:
     left: Sequence[LeftOutput]
 
 
-async def explain_job(runtime: Runtime, job_id: str) -> Explanation:
-    """Return what happened to a job and why it waits.
+async def explain_job(runtime: Runtime, name: str) -> Explanation:
+    """Return what happened to a job, given by its id or TABLE/ID, and why it waits.
 
     Raises:
+        InvalidInputError: the id stands in several tables.
         NotFoundError: there is no record of such a job.
     """
-    records = await runtime.database.run(lambda connection: _read(connection, job_id))
+    with translated():
+        records = await runtime.database.run(lambda connection: _read(connection, name))
     job, queued = records.job, records.queued
     events = [
-        *_ends(job, records.runs),
         *(Event(run.at, run.event, run, run.stage, run.attempt) for run in records.runs),
         *_calls(records.calls, records.runs, queued),
         *(Event(move.at, move.kind, move) for move in records.money),
@@ -146,27 +155,31 @@ async def explain_job(runtime: Runtime, job_id: str) -> Explanation:
         *(Event(one.at, "left", one, one.stage) for one in records.left),
     ]
     if job is None and not events:
-        raise job_not_found(job_id)
+        raise job_not_found(name)
     if job is not None:
+        events += _ends(job, records.runs, [event.at for event in events])
         events += await _pauses(runtime, job, queued)
     events = [replace(event, at=_to_milliseconds(event.at)) for event in events]
     events.sort(key=_place)
     waits = [] if job is None or job.status in TERMINAL else await waits_of(runtime, job, queued)
     outlook = None if job is None else await runtime.database.run(partial(outlook_of, job=job))
-    return Explanation(job, events, waits, outlook)
+    return Explanation(records.job_id, job, events, waits, outlook)
 
 
-async def _read(connection: Connection, job_id: str) -> _Records:
+async def _read(connection: Connection, name: str) -> _Records:
+    job_id, types = await recorded_job(connection, name)
+    job = None if types is None else next(iter(await jobs_at(connection, [key_of(types[0], job_id)])), None)
     return _Records(
-        job=next(iter(await read_jobs(connection, [job_id])), None),
-        queued=await queued_job(connection, job_id),
-        runs=await stage_runs(connection, job_id),
-        calls=await provider_calls(connection, job_id),
-        money=await money_of_job(connection, job_id),
-        actions=await actions_about_job(connection, job_id),
-        objects=await stored_objects(connection, job_id),
-        refused=await refused_ends(connection, job_id),
-        left=await left_outputs(connection, job_id),
+        job_id=job_id,
+        job=job,
+        queued=await queued_job(connection, job_id, types),
+        runs=await stage_runs(connection, job_id, types),
+        calls=await provider_calls(connection, job_id, types),
+        money=await money_of_job(connection, job_id, types),
+        actions=await actions_about_job(connection, job_id, types),
+        objects=await stored_objects(connection, job_id, types),
+        refused=await refused_ends(connection, job_id, types),
+        left=await left_outputs(connection, job_id, types),
     )
 
 
@@ -187,16 +200,20 @@ def _to_milliseconds(at: datetime) -> datetime:
 _PLACES: Final = {"submitted": 0, "ended": 2}
 
 
-def _ends(job: Job | None, runs: Sequence[StageRun]) -> list[Event]:
+def _ends(job: Job, runs: Sequence[StageRun], others: Sequence[datetime]) -> list[Event]:
     """Return the events of a job's submission and of its end.
 
-    The history row of the end has the time at which its transaction began, so the job's row decides.
+    The history row of the end has the time at which its transaction began, so the job's row decides. A row without
+    such columns says the present time: then the first and the last of the other events decide.
     """
-    if job is None:
-        return []
-    events = [Event(_aware(job.created_at), "submitted", job)]
+    table = table_of(job.job_type)
+    submitted, ended = _aware(job.created_at), _aware(job.completed_at or job.updated_at)
+    if NOW in table.created:
+        submitted = min([submitted, *others])
+    if job.completed_at is None and NOW in last_write(table):
+        ended = max(others, default=ended)
+    events = [Event(submitted, "submitted", job)]
     if job.status in TERMINAL:
-        ended = _aware(job.completed_at or job.updated_at)
         events.append(Event(max([ended, *(run.at for run in runs[-1:])]), "ended", job))
     return events
 

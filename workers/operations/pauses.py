@@ -5,10 +5,10 @@ from functools import partial
 from typing import Literal
 
 from config.tiers import Tier
+from models.applications.registry import job_types
 from models.connections import Connection
 from models.gate.operating import close_breaker
 from models.history.actions import record_action
-from models.job_tables.registry import JOB_TABLES
 from models.queue.pause_records import (
     LastingPause,
     begin_pause,
@@ -105,7 +105,7 @@ async def _require(runtime: Runtime, kind: Kind, value: str) -> None:
         case "queue":
             known = {*runtime.settings.queues, *await runtime.database.run(known_queues)}
         case "type":
-            known = {job_type for table in JOB_TABLES for job_type in table.job_types}
+            known = set(job_types())
         case "tier":
             known = {tier.value for tier in Tier}
         case "provider":

@@ -6,7 +6,7 @@ from typing import Final
 
 from config.service_settings import MOST_BESIDE_WORKERS
 from models.queue.stage_times import Basis, stage_times
-from pipelines.job_types import ANALYZE, GENERATE, JOB_TYPES
+from pipelines.job_types import ANALYZE, GENERATE, job_type_of
 from pipelines.providers.registry import PROVIDERS
 from pipelines.settings import Settings
 from workers.gate.rules import rules_of
@@ -23,7 +23,7 @@ ASSUMED_VARIABILITY: Final = 1.0
 OTHERS: Final[Mapping[Basis, str]] = {"type": "times of all tiers together", "stage": "times of all job types together"}
 """What is said of times that aren't those of the tier."""
 
-CALLING: Final = (ANALYZE.name, GENERATE.name)
+ASKING: Final = (ANALYZE.name, GENERATE.name)
 """The stages that call a provider, once each unless their call is repeated."""
 
 
@@ -101,7 +101,7 @@ async def plan_capacity(
         TooMuchLoadError: no number of lanes suffices.
     """
     settings = runtime.settings
-    names = [stage.name for stage in JOB_TYPES[job_type].stages]
+    names = [stage.name for stage in job_type_of(job_type).stages]
     measured = await _measured(runtime, job_type, tier)
     missing = [name for name in names if name not in given_s and name not in measured]
     if missing:
@@ -121,7 +121,7 @@ async def plan_capacity(
             lanes_each=lanes_each or settings.lanes,
             connections_each=settings.connections,
             connections_beside=min(settings.connections, MOST_BESIDE_WORKERS) + 1,  # a scheduler's, and a command's
-            calling=CALLING,
+            calling=ASKING,
         )
     except ValueError as error:
         raise TooMuchLoadError(str(error)) from error

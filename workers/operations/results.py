@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
+from models.connections import Connection
+from models.queue.job_names import job_keys
 from models.queue.results import ResultRow, result_row
-from workers.operations.errors import OperationError
+from workers.operations.errors import OperationError, translated
 from workers.process.runtime import Runtime
 from workers.submission import read_result
 
@@ -27,14 +29,21 @@ class Result:
     data: bytes
 
 
-async def fetch_result(runtime: Runtime, job_id: str) -> Result:
-    """Read a job's result from the storage.
+async def fetch_result(runtime: Runtime, name: str) -> Result:
+    """Read the result of a job, given by its id or TABLE/ID, from the storage.
 
     Raises:
+        InvalidInputError: the id stands in several tables.
         NoResultError: there is no such job, it isn't over, it ended without success, or its row names no object.
         StorageRefusedError: the object is missing, or the storage doesn't answer.
     """
-    row = await runtime.database.run(lambda connection: result_row(connection, job_id))
+
+    async def read(connection: Connection) -> ResultRow | None:
+        key = (await job_keys(connection, [name])).get(name)
+        return None if key is None else await result_row(connection, key)
+
+    with translated():
+        row = await runtime.database.run(read)
     if row is None:
         raise NoResultError("there is no such job; `darkroom jobs list` shows the newest")
     if row.status in {"PENDING", "PROCESSING"}:

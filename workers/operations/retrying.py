@@ -7,14 +7,14 @@ from itertools import groupby
 from typing import Final
 
 from models.connections import Connection
-from models.history.actions import is_retried, record_action
+from models.history.actions import is_retried, record_job_action
 from models.history.timeline import last_payload
 from models.job_state import JobStatus
 from models.queue.checkpoints import carry, resumable_stages
 from models.queue.inputs import lost_input
 from models.queue.job_rows import Job
 from models.queue.retrying import begin_at, lock_job, submit_again
-from pipelines.job_types import JOB_TYPES
+from pipelines.job_types import job_type_of
 from workers.operations.errors import (
     RETRYABLE,
     InvalidInputError,
@@ -23,7 +23,7 @@ from workers.operations.errors import (
     OperationError,
     translated,
 )
-from workers.operations.jobs import get_jobs, job_not_found
+from workers.operations.jobs import get_jobs, get_named, job_not_found
 from workers.operations.models import require_known_model
 from workers.process.runtime import Runtime
 
@@ -51,19 +51,19 @@ class RetryTerms:
 class Retry:
     """The retry of one job: `new_id`, or the error that refused it; neither if a dry run finds nothing wrong.
 
-    `old` is None if there is no such job.
+    `name` is by which the old job was asked for, and `old` is None if there is no such job.
     """
 
-    job_id: str
+    name: str
     old: Job | None = None
     new_id: str | None = None
     refusal: OperationError | None = None
 
 
 async def retry_jobs(
-    runtime: Runtime, job_ids: Iterable[str], terms: RetryTerms, *, actor: str, reason: str | None = None
+    runtime: Runtime, names: Iterable[str], terms: RetryTerms, *, actor: str, reason: str | None = None
 ) -> AsyncIterator[Retry]:
-    """Submit finished jobs once more; yield the result of each, in the order of the ids.
+    """Submit finished jobs once more; yield the result of each, in the order of the names.
 
     Each job is retried in a transaction of its own, and a refused retry doesn't affect the others.
 
@@ -72,22 +72,23 @@ async def retry_jobs(
     """
     await _check(runtime, terms)
     is_any = False
-    for job_id in job_ids:
-        old = next(iter(await get_jobs(runtime, [job_id])), None)
+    for name in names:
+        old = None
         try:
+            old = next(iter(await get_jobs(runtime, [name])), None)
             if old is None:
-                raise job_not_found(job_id)
+                raise job_not_found(name)
             new_id = await _retry(runtime, old, terms, actor, reason)
         except OperationError as error:
-            yield Retry(job_id, old, refusal=error)
+            yield Retry(name, old, refusal=error)
             continue
         is_any = True
-        yield Retry(job_id, old, new_id)
+        yield Retry(name, old, new_id)
     if is_any:
         await runtime.wake()
 
 
-async def rehearse_retries(runtime: Runtime, job_ids: Iterable[str], terms: RetryTerms) -> list[Retry]:
+async def rehearse_retries(runtime: Runtime, names: Iterable[str], terms: RetryTerms) -> list[Retry]:
     """Do what `retry_jobs` does and roll it back, for a dry run.
 
     Each user's jobs are in one transaction, so that the balance has to suffice for all of them.
@@ -96,28 +97,29 @@ async def rehearse_retries(runtime: Runtime, job_ids: Iterable[str], terms: Retr
         InvalidInputError: the model's name is empty or too long, or the model can't be asked.
     """
     await _check(runtime, terms)
-    ids = list(job_ids)
-    found = {job.id: job for job in await get_jobs(runtime, ids)}
-    outcomes = {job_id: Retry(job_id, refusal=job_not_found(job_id)) for job_id in ids if job_id not in found}
+    asked = list(names)
+    found = await get_named(runtime, asked)
+    outcomes = {name: Retry(name, refusal=job_not_found(name)) for name in asked if name not in found}
 
-    async def rehearse(connection: Connection, jobs: list[Job]) -> None:
+    async def rehearse(connection: Connection, jobs: list[tuple[str, Job]]) -> None:
         transaction = connection.transaction()
         await transaction.start()
         try:
-            for old in jobs:
+            for name, old in jobs:
                 try:
                     with translated():
                         async with connection.transaction():
                             await _submit_again(connection, old, terms)
-                    outcomes[old.id] = Retry(old.id, old)
+                    outcomes[name] = Retry(name, old)
                 except OperationError as error:
-                    outcomes[old.id] = Retry(old.id, old, refusal=error)
+                    outcomes[name] = Retry(name, old, refusal=error)
         finally:
             await transaction.rollback()
 
-    for _, jobs in groupby(sorted(found.values(), key=lambda job: str(job.user_id)), lambda job: job.user_id):
+    by_user = sorted(found.items(), key=lambda one: str(one[1].user_id))
+    for _, jobs in groupby(by_user, lambda one: one[1].user_id):
         await runtime.database.run(partial(rehearse, jobs=list(jobs)))
-    return [outcomes[job_id] for job_id in ids]
+    return [outcomes[name] for name in asked]
 
 
 async def _check(runtime: Runtime, terms: RetryTerms) -> None:
@@ -132,11 +134,12 @@ async def _retry(runtime: Runtime, old: Job, terms: RetryTerms, actor: str, reas
     async def retry(connection: Connection) -> str:
         async with connection.transaction():
             new_id = await _submit_again(connection, old, terms)
-            await record_action(
+            await record_job_action(
                 connection,
+                old.job_type,
+                old.id,
                 actor=actor,
                 action="job_retry",
-                target=old.id,
                 before={"status": old.status},
                 after={"jobId": new_id, "fromStage": terms.from_stage, "model": terms.model},
                 reason=reason,
@@ -157,15 +160,15 @@ async def _submit_again(connection: Connection, old: Job, terms: RetryTerms) -> 
         asyncpg.PostgresError: the submission is refused; `operation_error` translates it.
     """
     if old.status not in RETRYABLE and not (terms.redoes_completed and old.status == JobStatus.COMPLETED):
-        raise JobNotRetryableError(old.id, old.status)
+        raise JobNotRetryableError(old.name, old.status)
     # locked first: otherwise two operators with the same filter could both retry it, and its user would be charged
     # twice
     if terms.only_once:
         await lock_job(connection, old)
-        if await is_retried(connection, old.id):
-            raise JobRetriedError(old.id)
+        if await is_retried(connection, old.job_type, old.id):
+            raise JobRetriedError(old.name)
     if (lost := await lost_input(connection, old.job_type, old.id)) is not None:
-        raise InvalidInputError(f"job {old.id} can't be done once more: {lost}; submit a new one")
+        raise InvalidInputError(f"job {old.name} can't be done once more: {lost}; submit a new one")
     finished = await _stages_before(connection, old, terms.from_stage)
     payload = await last_payload(connection, old.id, old.job_type)
     if terms.model is not None:
@@ -183,7 +186,7 @@ async def _submit_again(connection: Connection, old: Job, terms: RetryTerms) -> 
     if finished:
         await carry(connection, old.job_type, old.id, new_id, finished, str(terms.from_stage))
     if finished or payload:
-        await begin_at(connection, new_id, terms.from_stage if finished else None, payload)
+        await begin_at(connection, old.job_type, new_id, terms.from_stage if finished else None, payload)
     return new_id
 
 
@@ -195,12 +198,12 @@ async def _stages_before(connection: Connection, old: Job, stage: str | None) ->
     """
     if stage is None:
         return ()
-    names = [one.name for one in JOB_TYPES[old.job_type].stages]
+    names = [one.name for one in job_type_of(old.job_type).stages]
     if stage not in names:
-        raise InvalidInputError(f"job {old.id} is of type {old.job_type}, whose stages are {', '.join(names)}")
+        raise InvalidInputError(f"job {old.name} is of type {old.job_type}, whose stages are {', '.join(names)}")
     before = names[: names.index(stage)]
     finished = await resumable_stages(connection, old.job_type, old.id, old.columns, names)
     missing = [name for name in before if name not in finished]
     if missing:
-        raise InvalidInputError(f"job {old.id} has not finished {missing[0]}; start from there at the latest")
+        raise InvalidInputError(f"job {old.name} has not finished {missing[0]}; start from there at the latest")
     return before

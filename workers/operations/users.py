@@ -7,6 +7,7 @@ from typing import Final
 
 import asyncpg
 
+from models.applications.registry import applications, has_pictures
 from models.connections import Connection
 from models.history.actions import record_action
 from models.money import users
@@ -45,7 +46,7 @@ class Payer:
 
 
 async def find_user(runtime: Runtime, email_or_id: str) -> User:
-    """Return a user by e-mail, id, or the beginning of an id.
+    """Return a user by e-mail, id, or the beginning of an id; of other applications than `pictures` by the whole id.
 
     Raises:
         AmbiguousIdError: several ids begin with the text.
@@ -55,8 +56,30 @@ async def find_user(runtime: Runtime, email_or_id: str) -> User:
     if user is None and (user_id := await whole_id(runtime, "user", email_or_id)) != email_or_id:
         user = await runtime.database.run(lambda connection: users.find_user(connection, user_id))
     if user is None:
+        user = await runtime.database.run(lambda connection: users.find_user_of_others(connection, email_or_id))
+    if user is None:
         raise NotFoundError(f"user {email_or_id} not found; give the e-mail or the id of a row in users")
     return user
+
+
+async def user_of_jobs(runtime: Runtime, given: str) -> str:
+    """Return the id of a user as the rows of jobs have it.
+
+    Users of `pictures` are found as by `find_user`. Only the rows of jobs say who the users of other applications are,
+    so where such an application is drained, a text by which no user is found is taken for an id.
+
+    Raises:
+        AmbiguousIdError: several ids of users of `pictures` begin with the text.
+        NotFoundError: there is no such user, and only `pictures` is drained.
+    """
+    if not has_pictures():
+        return given
+    try:
+        return (await find_user(runtime, given)).id
+    except NotFoundError:
+        if len(applications()) > 1:
+            return given
+        raise
 
 
 async def list_users(runtime: Runtime, *, limit: int = 50) -> list[UserRecord]:

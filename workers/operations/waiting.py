@@ -7,7 +7,8 @@ from typing import Final, Literal, TypeAlias
 
 from models.connections import Connection
 from models.job_state import TERMINAL
-from models.queue.job_rows import Job, read_jobs
+from models.queue.job_names import JobKey
+from models.queue.job_rows import Job, jobs_at
 from models.queue.pause_records import Pause, pauses_between
 from models.queue.waiting import QueuedJob, UnlabelledEnd, is_row_held, queued_job, unlabelled_end, unqueued_job
 from models.schema.server import IdleSession, idle_session
@@ -24,6 +25,7 @@ Kind = Literal[
     "gate",
     "passed_over",
     "refused",
+    "producer",
     "scheduled",
     "max_wait",
     "held",
@@ -99,18 +101,18 @@ async def waits_of(runtime: Runtime, job: Job, queued: QueuedJob | None) -> list
     return found
 
 
-async def first_waits(runtime: Runtime, job_ids: Sequence[str]) -> dict[str, Waiting]:
-    """Return the first reason why each of some jobs waits, by id; jobs that run or are over are left out."""
+async def first_waits(runtime: Runtime, keys: Sequence[JobKey]) -> dict[JobKey, Waiting]:
+    """Return the first reason why each of some jobs waits; jobs that run or are over are left out."""
 
     async def read(connection: Connection) -> list[tuple[Job, QueuedJob | None]]:
-        jobs = [job for job in await read_jobs(connection, job_ids) if job.status not in TERMINAL]
-        return [(job, await queued_job(connection, job.id)) for job in jobs]
+        jobs = [job for job in await jobs_at(connection, keys) if job.status not in TERMINAL]
+        return [(job, await queued_job(connection, job.id, job.key.table.job_types)) for job in jobs]
 
-    found: dict[str, Waiting] = {}
+    found: dict[JobKey, Waiting] = {}
     for job, queued in await runtime.database.run(read):
         waits = [one for one in await waits_of(runtime, job, queued) if one.kind not in {"running", "passed_over"}]
         if waits:
-            found[job.id] = waits[0]
+            found[job.key] = waits[0]
     return found
 
 
@@ -124,6 +126,8 @@ def _put_off(queued: QueuedJob, max_wait_s: float) -> list[Waiting]:
     """Return until when a job is put off: by its retry, its producer, or because the database refuses to start it."""
     if queued.refused_since is not None:
         return [Waiting("refused", queued.scheduled_at, queued, queued.now)]
+    if queued.waits_for_producer:
+        return [Waiting("producer", None, queued, queued.now)]
     if queued.status != "retrying" or queued.scheduled_at <= queued.now:
         return []
     found = [Waiting("scheduled", queued.scheduled_at, queued, queued.now)]

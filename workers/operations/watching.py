@@ -10,10 +10,12 @@ from functools import partial
 from typing import Final
 
 from config.logger import EventLogger
-from models.connections import DatabaseLostError
+from models.connections import Connection, DatabaseLostError
+from models.queue.job_names import JobKey, job_keys
 from models.queue.listening import listen
 from models.queue.outlook import Outlook, outlooks
 from models.queue.progress import JobProgress, job_progress
+from workers.operations.errors import translated
 from workers.operations.waiting import Waiting, first_waits
 from workers.process.runtime import Runtime
 
@@ -39,31 +41,42 @@ MOST_EXPLAINED: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The progress of jobs, in the order of their ids, and why jobs wait and how long, for MOST_EXPLAINED at most."""
+    """The progress of jobs, in the order given, and by name why jobs wait and how long, for MOST_EXPLAINED at most."""
 
     jobs: Sequence[JobProgress]
     waits: Mapping[str, Waiting]
     outlooks: Mapping[str, Outlook] = field(default_factory=dict)
 
 
-async def watch_jobs(runtime: Runtime, job_ids: Iterable[str]) -> AsyncIterator[Look]:
+async def watch_jobs(runtime: Runtime, names: Iterable[str]) -> AsyncIterator[Look]:
     """Yield the progress of all jobs: at once, at every change, and once a second, until all are over.
 
-    If PostgreSQL is unreachable, wait until it answers.
+    A job is given by its id or TABLE/ID. Names are looked up once, so that a job added to another table later, with the
+    same id, changes nothing. If PostgreSQL is unreachable, wait until it answers.
 
     Raises:
+        InvalidInputError: an id stands in several tables.
         DatabaseLostError: it was unreachable for LONGEST_OUTAGE_S.
     """
-    ids = list(job_ids)
+    asked = list(names)
+    jobs: dict[str, JobKey | None] = {}
     changed = asyncio.Event()
     seen_s = time.monotonic()
     why = _Reasons(runtime)
-    async with _listening(runtime, frozenset(ids), changed):
+
+    async def look(connection: Connection) -> list[JobProgress]:
+        if not jobs:
+            keys = await job_keys(connection, asked)
+            jobs.update({name: keys.get(name) for name in asked})
+        return await job_progress(connection, jobs)
+
+    async with _listening(runtime, jobs, changed):
         while True:
             changed.clear()
             try:
-                progress = await runtime.database.run(lambda connection: job_progress(connection, ids))
-                waits = await why.look(progress)
+                with translated():
+                    progress = await runtime.database.run(look)
+                waits = await why.look(progress, jobs)
             except DatabaseLostError:
                 if time.monotonic() - seen_s > LONGEST_OUTAGE_S:
                     raise
@@ -88,24 +101,29 @@ class _Reasons:
         self._looked_s: float | None = None
         self._found: Mapping[tuple[str, str | None], Waiting] = {}
 
-    async def look(self, progress: Sequence[JobProgress]) -> dict[str, Waiting]:
+    async def look(self, progress: Sequence[JobProgress], jobs: Mapping[str, JobKey | None]) -> dict[str, Waiting]:
         """Return why jobs wait, except for jobs whose status has changed since the reasons were read."""
         if self._looked_s is None or time.monotonic() - self._looked_s > EXPLAIN_S:
             asked = [one for one in progress if not one.is_over and one.elapsed_s > EXPLAINED_AFTER_S]
             asked = sorted(asked, key=lambda one: not one.is_waiting)[:MOST_EXPLAINED]
-            found = await first_waits(self._runtime, [one.job_id for one in asked]) if asked else {}
-            self._found = {(one.job_id, one.status): found[one.job_id] for one in asked if one.job_id in found}
-            ids = [one.job_id for one in asked]
-            self.outlooks = await self._runtime.database.run(partial(outlooks, job_ids=ids)) if asked else {}
+            keys = {one.job_id: key for one in asked if (key := jobs.get(one.job_id)) is not None}
+            found = await first_waits(self._runtime, list(keys.values())) if keys else {}
+            self._found = {
+                (one.job_id, one.status): found[keys[one.job_id]] for one in asked if keys.get(one.job_id) in found
+            }
+            places = await self._runtime.database.run(partial(outlooks, keys=keys.values())) if keys else {}
+            self.outlooks = {name: places[key] for name, key in keys.items() if key in places}
             self._looked_s = time.monotonic()
-        places = ((one.job_id, one.status) for one in progress)
-        return {place[0]: self._found[place] for place in places if place in self._found}
+        seen = ((one.job_id, one.status) for one in progress)
+        return {one[0]: self._found[one] for one in seen if one in self._found}
 
 
 @contextlib.asynccontextmanager
-async def _listening(runtime: Runtime, ids: frozenset[str], changed: asyncio.Event) -> AsyncIterator[None]:
+async def _listening(
+    runtime: Runtime, jobs: Mapping[str, JobKey | None], changed: asyncio.Event
+) -> AsyncIterator[None]:
     """Set `changed` at every notification about one of the jobs, in the context; without a connection never set it."""
-    task = asyncio.create_task(_listen(runtime, ids, changed), name="listen")
+    task = asyncio.create_task(_listen(runtime, jobs, changed), name="listen")
     try:
         yield
     finally:
@@ -114,8 +132,12 @@ async def _listening(runtime: Runtime, ids: frozenset[str], changed: asyncio.Eve
             await task
 
 
-async def _listen(runtime: Runtime, ids: frozenset[str], changed: asyncio.Event) -> None:
+async def _listen(runtime: Runtime, jobs: Mapping[str, JobKey | None], changed: asyncio.Event) -> None:
+    ids: set[str] = set()
+
     def heard(payload: str) -> None:
+        if len(ids) < len(jobs):  # jobs are looked up after this began to listen
+            ids.update(name if key is None else key.job_id for name, key in jobs.items())
         with contextlib.suppress(ValueError, TypeError, KeyError):  # any program may write to a channel
             if json.loads(payload)["id"] in ids:
                 changed.set()

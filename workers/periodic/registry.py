@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from models.applications.registry import fits
 from pipelines.settings import Settings
 from workers.periodic.task import Task
 from workers.periodic.tasks import (
@@ -34,7 +35,7 @@ class UnknownScheduleError(ValueError):
 
 
 def periodic_tasks(settings: Settings) -> tuple[Task, ...]:
-    """Return every task under these settings.
+    """Return every task under these settings that fits the applications which this process drains.
 
     Raises:
         ForbiddenPolicyError: a retention policy names a table that is never deleted from.
@@ -48,4 +49,4 @@ def periodic_tasks(settings: Settings) -> tuple[Task, ...]:
         )
     for task in tasks:
         task.schedule.changed(settings.schedules.get(task.name), {})
-    return tasks
+    return tuple(task for task in tasks if fits(task.name))

@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 from config.logger import EventLogger
 from config.postgres_url import parse_postgres_url
 from config.service_settings import MOST_BESIDE_WORKERS
+from models.applications.recorded import use_recorded
 from models.connections import DatabaseLostError
 from models.database import Database
 from models.queue.listening import cannot_listen
@@ -66,6 +67,7 @@ async def require_usable(settings: Settings, services: Services, *, wait: bool) 
 
     Raises:
         ModeMismatchError: TOKENS isn't what `db upgrade` recorded.
+        ApplicationMismatchError: DARKROOM_APPLICATION isn't.
         RightsMissingError: the role lacks rights; only with `wait`.
         DatabaseLostError, DBAPIError: the server doesn't answer; not raised with `wait`.
     """
@@ -95,6 +97,7 @@ async def require_usable(settings: Settings, services: Services, *, wait: bool) 
         await engine.dispose()
     if installed is None:
         return Recorded(mode="managed", prices={}, cost_column=settings.cost_column)
+    use_recorded(installed.applications, settings.application)
     if settings.tokens is not None and installed.mode != settings.tokens:
         raise ModeMismatchError(settings.tokens, installed.mode)
     return installed

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from config.logger import EventLogger
 from config.outcome import outcome_of
+from models.applications.registry import has_pictures
 from models.connections import DATABASE_ERRORS, DatabaseLostError, is_passing
 from models.queue.batches import finish_batches
 from models.queue.claims import ready_queues, wake_due
@@ -162,8 +163,8 @@ class Scheduler:
         return ended + settled
 
     async def finish_batches(self) -> int:
-        """Record and notify the end of batches whose jobs are all over; return how many."""
-        if time.monotonic() < self._batches_due_s:
+        """Record and notify the end of batches whose jobs are all over; return how many. Only `pictures` has any."""
+        if not has_pictures() or time.monotonic() < self._batches_due_s:
             return 0
         finished, are_unfinished = await self._runtime.database.commit("finish_batches", finish_batches)
         if not are_unfinished:

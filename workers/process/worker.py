@@ -28,6 +28,7 @@ from typing_extensions import override
 
 from config.log import configure_logging, log_uncaught, name_process, secret_mask
 from config.logger import EventLogger
+from models.applications.recorded import ApplicationMismatchError
 from models.gate.recorded_rules import record_provider_rules
 from models.queue.groups import GroupWriter
 from models.schema.migrations.errors import MigrationError
@@ -271,7 +272,7 @@ class WorkerMiddleware(dramatiq.Middleware):
             error = starting.exception()
         except CancelledError:  # told to stop meanwhile
             return
-        if isinstance(error, MigrationError | ModeMismatchError):
+        if isinstance(error, MigrationError | ModeMismatchError | ApplicationMismatchError):
             log.error("worker_refused", error=str(error))
             os._exit(REFUSED_EXIT_CODE)
         if error is not None:

@@ -85,7 +85,7 @@ class ClaimLoop:
             session_age: returns how long this process's database session has lasted.
             callable_jobs: returns for how many more jobs a provider may be called now, if so many jobs of this process
                 have yet to call one, and so many lanes are free; None if the providers set no limit. No more jobs are
-                claimed.
+                claimed, except from queues that need no provider.
             after_job: called when the run of a job is over.
             stage_queues: told which queues of stages are recorded.
         """
@@ -297,18 +297,22 @@ class ClaimLoop:
 
     async def _claim_all(self, take: Take = claim_jobs) -> int:
         """Claim jobs for the free lanes; return how many were started."""
-        started = 0
+        started = needing = 0
         callable_jobs = await self._most_callable()
         for queue in self._settings.queues:
-            most = min(self._free_lanes(), callable_jobs - started, MOST_CLAIMED)
+            needs_provider = self._stage_queues.needs_provider(queue)
+            most = min(self._free_lanes(), MOST_CLAIMED)
+            if needs_provider:
+                most = min(most, callable_jobs - needing)
             if most <= 0:
-                break
+                continue
             taken = await take(self._database, self._worker_id, queue, most, self._deadlines_s)
             self._start(taken.claims)
             started += len(taken.claims)
+            needing += len(taken.claims) * needs_provider
             if (taken.refused or len(taken.claims) == MOST_CLAIMED) and take is claim_jobs:
                 self._woken.set()  # there may be more rows behind those that were claimed or set aside
-        self._lacks_places = started >= callable_jobs and self._free_lanes() > 0
+        self._lacks_places = needing >= callable_jobs and self._free_lanes() > 0
         return started
 
     async def _most_callable(self) -> int:

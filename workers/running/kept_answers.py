@@ -124,6 +124,11 @@ class KeptAnswer:
         except NOT_STORED as error:
             log.warning("answer_left", key=self._key, error=str(error), error_type=type(error).__name__)
 
+    async def forget(self) -> None:
+        """Forget a picture that is recorded, so that another one may be bought: nothing is left to be stored."""
+        await self.remove()
+        self._job.hold_picture(holds=False)
+
     async def _find(self, key: str) -> None:
         """Let the job hold the answer that an earlier run has stored, unless it was removed or changed since.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from config.logger import EventLogger
 from config.values import value
@@ -14,9 +14,11 @@ from models.history.artifacts import Artifact
 from models.queue.checkpoints import has_columns, outputs_left, place_of
 from models.queue.inputs import record_pipeline, users_of
 from models.queue.reading import JobReader
+from models.queue.recorded_pictures import recorded_pictures
 from models.queue.resuming import begin_at
 from pipelines.analysis import Analysis
 from pipelines.job import Generated, Job
+from pipelines.job_types import GENERATE
 from pipelines.output import Output
 from pipelines.providers.catalogue import ModelCatalogue
 from pipelines.requests import ids_that_share, reference_keys, require_unshared
@@ -39,7 +41,8 @@ class Prepared:
         job: the job as its stages see it.
         stages: the stages still to run, at least one.
         outputs: outputs of the finished stages.
-        earlier: a picture that an earlier attempt stored, if there is one.
+        earlier: a picture that an earlier attempt stored, if there is one; of several, the last.
+        recorded: the others, as JSON by number.
         pipeline_id: the pipeline whose settings the job uses.
         generations: the generate calls of earlier runs, oldest first, as they were when the run began.
         has_bought: whether an earlier run may have bought a picture that this one could use.
@@ -50,6 +53,7 @@ class Prepared:
     stages: tuple[Stage, ...]
     outputs: tuple[Output, ...]
     earlier: Artifact | None
+    recorded: Mapping[int, Mapping[str, Any]]
     generations: Sequence[Generation]
     has_bought: bool
     pipeline_id: str | None
@@ -97,6 +101,8 @@ class Preparation:
         # An earlier attempt may have stored its picture already, and the job may have been moved back to an earlier
         # stage since
         needs_artifact = stages[0].output is Generated or stages[0].name != claim.stage or claim.attempt > 1
+        # A job of `pictures` makes only one, so it needs no further rows for it
+        needs_kept = needs_kept or (needs_artifact and "." in claim.job_type)
         rows = await self._reader.read(claim, needs_kept=needs_kept, needs_artifact=needs_artifact)
         inputs, pipeline = rows.inputs, rows.inputs.pipeline
         named = [(inputs.input_key, claim.user_id)] if inputs.changes_input else []
@@ -119,8 +125,9 @@ class Preparation:
             await commit_with_retries(self._database, "record_pipeline", record, waiting=running)
         if self._models is not None and rows.artifact is None:
             analyzes = any(stage.output is Analysis for stage in resumed.stages)
-            self._models.require_known(job.options, analyzes=analyzes)
-        if self._check_job is not None and first.output is not Generated:
+            self._models.require_known(job.options, analyzes=analyzes, path=job.choices_path)
+        makes_picture = any(stage.output is Generated for stage in resumed.stages)
+        if self._check_job is not None and makes_picture and first.output is not Generated:
             self._check_job(job)
         pipeline_id = None if pipeline is None else pipeline.id
         return Prepared(
@@ -128,6 +135,7 @@ class Preparation:
             stages=resumed.stages,
             outputs=resumed.outputs,
             earlier=rows.artifact,
+            recorded=recorded_pictures(GENERATE.name, rows.kept) if job.count > 1 else {},
             generations=rows.generations,
             has_bought=needs_artifact and any(one.may_be_paid for one in rows.generations),
             pipeline_id=pipeline_id,

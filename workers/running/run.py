@@ -4,7 +4,8 @@ If the claim is lost meanwhile, the run's writes change nothing.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from itertools import zip_longest
 from typing import Protocol
@@ -20,7 +21,7 @@ from models.queue.checkpoints import checkpoint, completed
 from models.queue.groups import GroupWriter
 from models.queue.transitions import HandedOver, Released
 from pipelines.deadline import Deadline
-from pipelines.errors import TransientError
+from pipelines.errors import BadImageError, TransientError
 from pipelines.fetching import PictureFetcher
 from pipelines.imaging.budget import ByteBudget
 from pipelines.imaging.header import DecodeLimits
@@ -35,7 +36,9 @@ from pipelines.storage.storage import Storage
 from workers.objects import ObjectRecords, RecordedStorage
 from workers.running.job import RunningJob
 from workers.running.kept_answers import KEPT_BYTES, KeptAnswer
+from workers.running.naming import name_pictures
 from workers.running.outcomes import End, Outcome, outcome_of
+from workers.running.picture_records import PictureRecords, pictures_of
 from workers.running.preparation import Preparation, Prepared
 from workers.running.row_deadlines import RowDeadlines
 from workers.running.stage_queues import StageQueues
@@ -47,8 +50,17 @@ log = EventLogger(__name__)
 class ProviderFor(Protocol):
     """A function that returns the provider for one running job; that provider records calls for the job's claim."""
 
-    def __call__(self, job: RunningJob, *, most_paid_calls: int, earlier: Sequence[Generation]) -> StageProvider:
-        """Return the provider. `earlier`: the generate calls of the job's earlier runs."""
+    def __call__(
+        self, job: RunningJob, *, most_paid_calls: int, earlier: Sequence[Generation], pictures: int
+    ) -> StageProvider:
+        """Return the provider.
+
+        Args:
+            job: the job.
+            most_paid_calls: how many calls may be paid for each of its pictures.
+            earlier: the generate calls of the job's earlier runs.
+            pictures: how many pictures it makes.
+        """
 
 
 class StageRunner:
@@ -120,8 +132,8 @@ class StageRunner:
             return HandedOver(job.stage, queue)
         storage = RecordedStorage(self._storage, partial(self._record, job))
         kept = KeptAnswer(job, self._database, storage, self._copies, has_bought=prepared.has_bought)
-        context = self._context(job, prepared, storage, kept)
         deadline = Deadline()
+        context = self._context(job, prepared, storage, kept, PictureRecords(job, self._database, kept, deadline))
         self._row_deadlines.follow(claim, deadline)
         stages = prepared.stages
         deadline_s = stages[0].deadline_of(self._deadlines_s)
@@ -162,8 +174,13 @@ class StageRunner:
                 job.begin(following.name)
                 return Released(job.stage)
         picture, pipeline_id = context.output(Generated), prepared.pipeline_id
-        result = left if picture is output else None if picture is None else picture.to_json()
-        return completed(claim.job_type, job.stage, left, result, duration_ms=duration_ms, pipeline_id=pipeline_id)
+        result = left if picture is output or picture is None else {**picture.to_json(), **(left or {})}
+        return completed(
+            *(claim.job_type, job.stage, left, result),
+            before=[one.to_json() for one in context.pictures[:-1]],
+            duration_ms=duration_ms,
+            pipeline_id=pipeline_id,
+        )
 
     async def _record_picture(self, job: RunningJob, picture: Generated) -> None:
         """Record a picture, so that it isn't bought again.
@@ -183,20 +200,35 @@ class StageRunner:
         await job.saved()
         await self._objects.add(NewObject(key, job.claim.job_type, job.claim.job_id, sha256, size_bytes))
 
-    def _context(self, job: RunningJob, prepared: Prepared, storage: Storage, kept: KeptAnswer) -> StageContext:
+    def _context(
+        self, job: RunningJob, prepared: Prepared, storage: Storage, kept: KeptAnswer, records: PictureRecords
+    ) -> StageContext:
         claim, earlier = job.claim, prepared.earlier
-        most_paid_calls = prepared.job.options.generation.retry_attempts
+        provider = self._provider_for(
+            job,
+            most_paid_calls=prepared.job.options.generation.retry_attempts,
+            earlier=prepared.generations,
+            pictures=prepared.job.count,
+        )
         is_reusing = self._reuses_results and not prepared.is_redone
 
         async def find_same(input_hash: str) -> Generated | None:
             await job.saved()
             return await self._pictures.same(claim, input_hash)
 
+        @asynccontextmanager
+        async def calling() -> AsyncIterator[None]:
+            await job.saved()
+            with job.calling():
+                yield
+
         return StageContext(
             job=prepared.job,
             outputs=list(prepared.outputs),
             earlier=None if earlier is None else generated_of(earlier, self._storage.url(earlier.key)),
-            provider=self._provider_for(job, most_paid_calls=most_paid_calls, earlier=prepared.generations),
+            recorded=pictures_of(prepared.recorded, self._storage),
+            record=records.record,
+            provider=provider,
             storage=storage,
             pixels=self._pixels,
             limits=self._limits,
@@ -206,6 +238,7 @@ class StageRunner:
             inputs=self._inputs,
             find_same=find_same if is_reusing else None,
             bought=kept.bought,
+            calling=calling,
         )
 
     async def _run_stage(
@@ -226,6 +259,9 @@ class StageRunner:
                 while True:
                     try:
                         return await stage.run(context)
+                    except BadImageError as error:
+                        name_pictures(error, context.job)
+                        raise
                     except (DatabaseLostError, ContentionError) as error:
                         if job.has_unwritten:  # an earlier stage's checkpoint: without it this stage must not act
                             raise

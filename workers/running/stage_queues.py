@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from config.job_terms import DEFAULT_QUEUE, LONE_STAGES
 from config.queue_terms import queue_of
 
 
@@ -19,3 +20,8 @@ class StageQueues:
     def of(self, stage: str) -> str:
         """Return the queue of a stage."""
         return queue_of(stage, self._recorded)
+
+    def needs_provider(self, queue: str) -> bool:
+        """Return whether jobs of a queue may need a provider: not if only LONE_STAGES have the queue."""
+        stages = [stage for stage, own in self._recorded.items() if own == queue]
+        return queue == DEFAULT_QUEUE or not stages or not set(stages) <= set(LONE_STAGES)

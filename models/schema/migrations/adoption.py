@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, text
 from sqlalchemy.dialects import postgresql
 
-from models.application.tables import TABLES
-from models.job_tables.registry import spend_types
+from models.applications.pictures.tables import TABLES
+from models.applications.registry import spend_types
 from models.schema.migrations.errors import InvalidSettingError, UnusableSchemaError
 from models.schema.migrations.session import OUR_COST_COLUMN
 

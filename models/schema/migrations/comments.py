@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from typing import Final
 
 from sqlalchemy import Connection, text
@@ -44,7 +43,6 @@ Named = tuple[str, str]
 """The kind of an object in SQL, and its name without the schema: `("COLUMN", "jobs.userId")`."""
 
 
-@cache
 def wanted(cost_column: str) -> Mapping[Named, str]:
     """Return the comment that each object should have in this release."""
     sql = sql_of(FILE, cost_column=cost_column)

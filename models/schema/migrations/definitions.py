@@ -8,7 +8,8 @@ from typing import Final, Literal
 
 _MADE: Final = re.compile(r"^CREATE OR REPLACE (FUNCTION|VIEW) darkroom\.(\w+)", re.MULTILINE)
 _TRIGGER: Final = re.compile(
-    r"^CREATE (CONSTRAINT )?TRIGGER (\w+) .*? ON public\.(\w+).*?EXECUTE FUNCTION darkroom\.\w+\(\);",
+    r"""^CREATE (CONSTRAINT )?TRIGGER (\w+) .*? ON ((?:\w+|"(?:[^"]|"")+")\.(?:\w+|"(?:[^"]|"")+"))"""
+    r".*?EXECUTE FUNCTION darkroom\.\w+\([^()]*\);",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -42,7 +43,7 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A trigger on one of the application's tables."""
+    """A trigger on a table of an application's; `table` is the table with its schema, as in SQL."""
 
     table: str
     name: str
@@ -51,8 +52,9 @@ class Trigger:
 
     @property
     def label(self) -> str:
-        """Its name in records: `table.trigger`."""
-        return f"{self.table}.{self.name}"
+        """Its name in records: `table.trigger`, where only schemas other than `public` are named."""
+        table = self.table.replace('"', "").removeprefix("public.")
+        return f"{table}.{self.name}"
 
 
 def definitions(sql: str) -> list[Definition]:

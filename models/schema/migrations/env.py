@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from models.application.tables import metadata
+from models.applications.pictures.tables import metadata
 from models.schema.migrations.session import SCHEMA, prepare
 
 

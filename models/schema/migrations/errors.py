@@ -56,6 +56,18 @@ class UnrelatedRelationsError(MigrationError):
         )
 
 
+class ApplicationError(MigrationError):
+    """Raised when an application is unknown, doesn't fit the database, or can't be given up yet.
+
+    Attributes:
+        lines: one line for each fault of a file, as people read them; empty where the message says it all.
+    """
+
+    def __init__(self, message: str, lines: Sequence[str] = ()) -> None:
+        self.lines = tuple(lines)
+        super().__init__(message)
+
+
 class HiddenRowsError(MigrationError):
     """Raised when row-level security hides rows from Darkroom, which would treat them as deleted."""
 

@@ -12,17 +12,19 @@ from models.schema.migrations.errors import RoleNotGrantedError
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """The functions that an option of `db upgrade` allows a role to call.
+    """What an option of `db upgrade` allows a role to call and to read.
 
     Attributes:
         key: key in darkroom.settings of the roles that were named in this database.
         grant: our SQL function that grants the rights to a role.
         functions: the functions that the role may call.
+        tables: the tables that the role may read.
     """
 
     key: str
     grant: str
     functions: tuple[str, ...]
+    tables: tuple[str, ...] = ()
 
 
 PRODUCERS: Final = Rights(
@@ -32,6 +34,7 @@ PRODUCERS: Final = Rights(
         *("submit_enhancement", "submit_generation", "submit_album", "cancel_job", "cancel_batch", "job_status"),
         *("job_progress", "batch_progress", "regenerate"),
     ),
+    ("token_entries",),
 )
 """The rights that `--grant` gives."""
 
@@ -87,12 +90,20 @@ _LACKING: Final = text("""
     SELECT r.rolname::text, p.proname::text FROM pg_roles r
     JOIN pg_proc p ON p.pronamespace = 'darkroom'::regnamespace AND p.proname = ANY (:functions)
     WHERE r.rolname = ANY (:roles) AND NOT has_function_privilege(r.oid, p.oid, 'EXECUTE')
+    UNION ALL
+    SELECT r.rolname::text, c.relname::text FROM pg_roles r
+    JOIN pg_class c ON c.relnamespace = 'darkroom'::regnamespace AND c.relname = ANY (:tables)
+    WHERE r.rolname = ANY (:roles) AND NOT has_table_privilege(r.oid, c.oid, 'SELECT')
     ORDER BY 1, 2
 """)
 
 _REVOCATIONS: Final = text("""
     SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM %I', p.oid::regprocedure, r.rolname) FROM pg_roles r
     JOIN pg_proc p ON p.pronamespace = 'darkroom'::regnamespace AND p.proname = ANY (:functions)
+    WHERE r.rolname = :role
+    UNION ALL
+    SELECT format('REVOKE SELECT ON %s FROM %I', c.oid::regclass, r.rolname) FROM pg_roles r
+    JOIN pg_class c ON c.relnamespace = 'darkroom'::regnamespace AND c.relname = ANY (:tables)
     WHERE r.rolname = :role
 """)
 
@@ -214,7 +225,8 @@ def revoke(connection: Connection, role: str) -> tuple[str, ...]:
     for rights, roles in recorded.items():
         installation.record(connection, rights.key, [one for one in roles if one != role])
     named = {"role": role, "functions": list(PRODUCERS.functions + READERS.functions)}
-    for statement in connection.scalars(_REVOCATIONS, named).all():
+    tables = list(PRODUCERS.tables + READERS.tables)
+    for statement in connection.scalars(_REVOCATIONS, named | {"tables": tables}).all():
         connection.execute(text(_escaped(statement)))
     quoted = connection.scalar(text("SELECT quote_ident(:role)"), {"role": role})
     is_there = connection.scalar(text("SELECT count(*) FROM pg_roles WHERE rolname = :role"), {"role": role})
@@ -224,17 +236,18 @@ def revoke(connection: Connection, role: str) -> tuple[str, ...]:
 
 
 def lost(connection: Connection) -> Iterator[str]:
-    """Yield a sentence for each recorded role that may no longer call what an option of `db upgrade` granted it."""
+    """Yield a sentence for each recorded role that may no longer use what an option of `db upgrade` granted it."""
     for rights in (PRODUCERS, READERS):
-        for role, function in _lacking(connection, rights, list(installation.value_of(connection, rights.key) or [])):
-            yield f"role {role} was granted darkroom.{function} and may not call it: run darkroom db upgrade"
+        for role, name in _lacking(connection, rights, list(installation.value_of(connection, rights.key) or [])):
+            does = "read" if name in rights.tables else "call"
+            yield f"role {role} was granted darkroom.{name} and may not {does} it: run darkroom db upgrade"
 
 
 def _lacking(connection: Connection, rights: Rights, roles: list[str]) -> list[tuple[str, str]]:
     if not roles:
         return []
-    found = connection.execute(_LACKING, {"roles": roles, "functions": list(rights.functions)})
-    return [(role, function) for role, function in found]
+    named = {"roles": roles, "functions": list(rights.functions), "tables": list(rights.tables)}
+    return [(role, name) for role, name in connection.execute(_LACKING, named)]
 
 
 def _escaped(sql: str) -> str:

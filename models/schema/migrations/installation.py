@@ -2,14 +2,14 @@
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from sqlalchemy import Connection, text
 
-from models.application import enums
-from models.job_tables.registry import JOB_TABLES
+from models.applications.pictures import enums
+from models.applications.registry import job_tables
 from models.schema.migrations.errors import InvalidSettingError, ModeChangeError, ModeRequiredError
 from models.schema.migrations.session import names_in_full
 
@@ -17,11 +17,13 @@ Mode = Literal["managed", "producer", "external"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 TRIGGERS = text("""
-    SELECT relname || '.' || tgname, pg_get_triggerdef(pg_trigger.oid), tgenabled IN ('O', 'A')
+    SELECT CASE nspname WHEN 'public' THEN '' ELSE nspname || '.' END || relname || '.' || tgname,
+           pg_get_triggerdef(pg_trigger.oid), tgenabled IN ('O', 'A')
     FROM pg_trigger
     JOIN pg_class ON pg_class.oid = tgrelid
+    JOIN pg_namespace ON pg_namespace.oid = relnamespace
     JOIN pg_proc ON pg_proc.oid = tgfoid
-    WHERE relnamespace = 'public'::regnamespace AND pronamespace = 'darkroom'::regnamespace
+    WHERE nspname <> 'darkroom' AND pronamespace = 'darkroom'::regnamespace
         AND NOT tgisinternal AND tgparentid = 0
     ORDER BY 1
 """)
@@ -38,6 +40,7 @@ class Recorded:
         installation: id that distinguishes this database's wake-ups from those of others on the same broker; a restored
             copy has the same. Empty until a release that makes such ids has upgraded the database.
         stage_queues: the queues of stages; stages that aren't in it have queue `default`.
+        applications: what is recorded of the applications (`models.applications.recorded`); None if nothing is.
     """
 
     mode: Mode
@@ -45,6 +48,7 @@ class Recorded:
     cost_column: str
     installation: str = ""
     stage_queues: Mapping[str, str] = field(default_factory=dict)
+    applications: Sequence[Mapping[str, Any]] | None = None
 
 
 def recorded(connection: Connection) -> Recorded | None:
@@ -61,6 +65,7 @@ def recorded(connection: Connection) -> Recorded | None:
         cost_column=values["cost_column"],
         installation=values.get("installation", ""),
         stage_queues=values.get("stage_queues", {}),
+        applications=values.get("applications"),
     )
 
 
@@ -110,6 +115,8 @@ def require_valid_settings(mode: str | None, prices: Mapping[str, int]) -> None:
 def settled_mode(connection: Connection, asked: str | None, *, is_adopted: bool) -> Mode:
     """Return the mode of money that will hold from now on; the caller records it.
 
+    Where no job table keeps a balance, the mode says nothing, and none has to be given.
+
     Raises:
         ModeRequiredError: another tool made the tables, and no mode is asked for or recorded.
         ModeChangeError: the mode differs from the recorded one while jobs are queued.
@@ -117,14 +124,14 @@ def settled_mode(connection: Connection, asked: str | None, *, is_adopted: bool)
     known = recorded(connection)
     mode = next((mode for mode in MODES if mode == asked), None)
     if known is None:
-        if mode is None and is_adopted:
+        if mode is None and is_adopted and any(table.money for table in job_tables()):
             raise ModeRequiredError
         return mode or "managed"
     if mode is None or mode == known.mode:
         return known.mode
     # An entering trigger first reads the mode and then queues the job. This lock waits for a transaction that is
     # between the two, and makes later ones wait. Job tables are locked before the queue, as in every program.
-    for table in (*(table.name for table in JOB_TABLES), "darkroom.job_queue"):
+    for table in (*(table.name for table in job_tables()), "darkroom.job_queue"):
         connection.execute(text(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))
     unfinished = connection.scalar(text("SELECT count(*) FROM darkroom.job_queue")) or 0
     if unfinished:

@@ -6,8 +6,10 @@ from typing import Final, Literal
 
 from sqlalchemy import Connection, text
 
+from models.applications import registry
 from models.schema.migrations import grants, installation, repeatable, tables, triggers
 from models.schema.migrations.adoption import row_faults, usability_faults
+from models.schema.migrations.applications import faults, use_recorded_applications
 from models.schema.migrations.errors import NewerDatabaseError
 from models.schema.migrations.rights import missing_rights, rights_message
 from models.schema.migrations.sequences import sequences_behind
@@ -24,7 +26,7 @@ _QUEUE_TRIGGERS: Final = text("""
 """)
 """The triggers on our own table that `darkroom.make_queue_triggers` makes."""
 
-NO_REASON_TO_WAIT: Final = frozenset({"ahead", "object_differs", "left_over", "grant_lost"})
+NO_REASON_TO_WAIT: Final = frozenset({"ahead", "object_differs", "left_over", "grant_lost", "file_differs"})
 """Kinds of problems with which a process can work.
 
 Revisions expand before they contract, and a function that another release made keeps its name, arguments and result for
@@ -54,6 +56,7 @@ class Problem:
         "rows_hidden",
         "rows_refused",
         "unusable",
+        "file_differs",
     ]
     message: str
 
@@ -76,6 +79,7 @@ def require_known_revisions(connection: Connection) -> None:
 
 def problems(connection: Connection) -> Iterator[Problem]:
     """Yield the problems of an installation. If the role lacks rights, only that problem."""
+    use_recorded_applications(connection)
     missing = missing_rights(connection)
     if missing:
         yield Problem("rights_missing", rights_message(connection, missing))
@@ -99,12 +103,19 @@ def problems(connection: Connection) -> Iterator[Problem]:
     if not is_ahead:  # what a newer release made can't be compared with what this one makes
         yield from _object_problems(connection, state.cost_column)
         yield from _queue_trigger_problems(connection)
-    unusable = [] if is_ahead else list(usability_faults(connection, state.cost_column))
+    unusable = [] if is_ahead else list(_unusable(connection, state.cost_column))
     yield from (Problem("unusable", one) for one in unusable)
     yield from _trigger_problems(connection, state.cost_column, is_ahead=is_ahead)
     yield from _sequence_problems(connection)
-    if not unusable:
+    if not unusable and registry.has_pictures():
         yield from (Problem("rows_refused", one) for one in row_faults(connection, state.cost_column, state.mode))
+
+
+def _unusable(connection: Connection, cost_column: str) -> Iterator[str]:
+    if registry.has_pictures():
+        yield from usability_faults(connection, cost_column)
+    for one in registry.applications():
+        yield from faults(connection, one)
 
 
 def _revision_problems(connection: Connection) -> Iterator[Problem]:

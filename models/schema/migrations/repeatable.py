@@ -6,16 +6,20 @@ of the catalog's entry after it was made; so both a new text and a change by som
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
 from asyncpg import PostgresError
 from sqlalchemy import Connection, text
 
+from models.applications import registry
+from models.applications.application import Application
+from models.job_tables.template import render
 from models.schema.migrations import installation
 from models.schema.migrations.definitions import Definition, definitions
 from models.schema.migrations.errors import DependentObjectError
 from models.schema.migrations.session import execute_script, names_in_full, sql_of
+from models.schema.terms import TERMS
 
 FILES: Final = (
     "schema/settings.sql",
@@ -23,6 +27,9 @@ FILES: Final = (
     "queue/queues.sql",
     "queue/pauses.sql",
     "queue/jobs.sql",
+    "queue/job_names.sql",
+    "money/tokens.sql",
+    "money/balances.sql",
     "money/money.sql",
     "queue/fair.sql",
     "queue/entering.sql",
@@ -33,6 +40,7 @@ FILES: Final = (
     "queue/inputs.sql",
     "queue/submit_checks.sql",
     "queue/submit.sql",
+    "queue/cancelling.sql",
     "queue/batches.sql",
     "gate/cells.sql",
     "gate/limits.sql",
@@ -49,6 +57,19 @@ FILES: Final = (
     "schema/grants.sql",
 )
 """Files in the order of creation, because functions in SQL, and views, need the objects that they name."""
+
+FOR_PICTURES: Final = frozenset(
+    {
+        "queue/pipelines.sql",
+        "queue/submit_checks.sql",
+        "queue/submit.sql",
+        "queue/batches.sql",
+        "money/tokens.sql",
+        "money/regeneration.sql",
+        "money/subscriptions.sql",
+    }
+)
+"""Files whose functions are made only where the application `pictures` is: they name its tables."""
 
 KEPT_WHILE_OLD_WORKERS_LIVE: Final[Mapping[str, str]] = {
     "settle_failure": "its result is the application's enum, which the application couldn't rebuild",
@@ -108,15 +129,39 @@ _DEPENDENT: Final = text("""
     GROUP BY d.class, d.object ORDER BY max(d.depth) DESC
 """)
 
+OF_APPLICATIONS: Final = "functions_of_applications"
+"""The key in darkroom.settings of the labels of functions that hold fragments of operators' files."""
+
+# Workers that began before the applications changed call the functions of what was recorded then
+_WORKERS_OF_BEFORE: Final = text("""
+    SELECT EXISTS (SELECT FROM darkroom.workers w JOIN darkroom.settings s ON s.key = 'applications'
+                   WHERE w.lease_expires_at > now() AND w.started_at <= s.updated_at)
+""")
+
 _OLD_WORKERS: Final = text("""
     SELECT EXISTS (SELECT FROM darkroom.workers w WHERE w.lease_expires_at > now() AND w.revision IS NULL)
 """)
 
 
-@cache
 def wanted(cost_column: str) -> tuple[Definition, ...]:
     """Return every function and view of this release, in the order of creation."""
-    return tuple(definitions("\n".join(sql_of(name, cost_column=cost_column) for name in FILES)))
+    return _wanted(cost_column, registry.applications())
+
+
+@lru_cache(maxsize=64)
+def _wanted(cost_column: str, applications: Sequence[Application]) -> tuple[Definition, ...]:
+    own = [own_sql(one) for one in applications]  # before the views, whose fragments call these functions
+    return tuple(definitions("\n".join((*own, *(sql_of(name, cost_column=cost_column) for name in files())))))
+
+
+def own_sql(application: Application) -> str:
+    """Return the functions of ours that only one application needs; an operator's own text is no template."""
+    return application.sql if application.source else render(application.sql, application.tables, TERMS)
+
+
+def files() -> tuple[str, ...]:
+    """Return our SQL files that are needed for the applications in use, in the order of creation."""
+    return tuple(name for name in FILES if registry.has_pictures() or name not in FOR_PICTURES)
 
 
 def apply(connection: Connection, cost_column: str) -> list[str]:
@@ -144,6 +189,11 @@ def apply(connection: Connection, cost_column: str) -> list[str]:
         there = catalog(connection)  # an object that was dropped with another is missing now: the next round makes it
         record |= {one.label: [one.digest, *there.get(one.label, {}).values()] for one in due}
     installation.record(connection, RECORD, record)
+    described = [one.sql for one in registry.applications() if one.source and one.sql]
+    ours = {one.label for sql in described for one in definitions(sql)}
+    ours |= {label for label in installation.value_of(connection, OF_APPLICATIONS) or () if label in there}
+    if ours:
+        installation.record(connection, OF_APPLICATIONS, sorted(ours))
     return list(dict.fromkeys(made))
 
 
@@ -161,7 +211,7 @@ def drop_obsolete(connection: Connection, cost_column: str) -> list[str]:
 
 
 def obsolete(connection: Connection, cost_column: str) -> list[str]:
-    """Return the labels of objects that only an earlier release makes, and that no live worker of it calls."""
+    """Return the labels of objects that only an earlier release or an earlier file makes, and no live worker calls."""
     names = {one.label for one in wanted(cost_column)}
     by_us = {f"function darkroom.{name}" for name in LEFT_BY_EARLIER} | set(
         installation.value_of(connection, RECORD) or {}
@@ -170,6 +220,9 @@ def obsolete(connection: Connection, cost_column: str) -> list[str]:
     kept = {f"function darkroom.{name}" for name in KEPT_WHILE_OLD_WORKERS_LIVE}
     if kept.intersection(found) and connection.scalar(_OLD_WORKERS):
         found = [label for label in found if label not in kept]
+    of_applications = set(installation.value_of(connection, OF_APPLICATIONS) or ())
+    if of_applications.intersection(found) and connection.scalar(_WORKERS_OF_BEFORE):
+        found = [label for label in found if label not in of_applications]
     return sorted(found)
 
 

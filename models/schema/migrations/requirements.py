@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-from models.application.tables import TABLES
+from models.applications.pictures.tables import TABLES
 from models.schema.migrations.errors import (
     HiddenRowsError,
     RoleNotFoundError,

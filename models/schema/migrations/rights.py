@@ -4,17 +4,17 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-from models.job_tables.registry import JOB_TABLES
+from models.applications.registry import applications, has_pictures, job_tables
 
 MOST_NAMED: Final = 3
 """How many missing rights a message lists; it gives the number of the others."""
 
-_READ: Final = ("enhanced_images", "enhancement_pipelines", "user_token_balances")
-"""The application's tables that every job reads, or whose user's balance is shown."""
+_READ: Final = ("public.enhanced_images", "public.enhancement_pipelines", "public.user_token_balances")
+"""The tables of `pictures` that every job reads, or whose user's balance is shown."""
 
 _SCHEMAS = text("""
     SELECT format('USAGE on schema %I', nspname) FROM pg_namespace
-    WHERE nspname IN ('darkroom', 'public') AND NOT has_schema_privilege(oid, 'USAGE') ORDER BY 1
+    WHERE nspname = ANY (:schemas) AND NOT has_schema_privilege(oid, 'USAGE') ORDER BY 1
 """)
 
 # Every table, sequence and function of ours, except functions that only triggers call; the version table is only read.
@@ -35,12 +35,12 @@ _OBJECTS = text("""
         WHERE p.pronamespace = 'darkroom'::regnamespace AND p.prorettype <> 'trigger'::regtype
           AND NOT has_function_privilege(p.oid, 'EXECUTE')
         UNION ALL
-        SELECT 0, format('%s on public.%I', w.what, c.relname) FROM pg_class c
-        CROSS JOIN unnest(CASE WHEN c.relname = ANY (:job_tables) THEN ARRAY['SELECT', 'UPDATE']
+        SELECT 0, w.what || ' on ' || u.name FROM unnest(CAST(:tables AS text[])) u (name)
+        JOIN pg_class c ON c.oid = to_regclass(u.name)
+        CROSS JOIN unnest(CASE WHEN u.name = ANY (:job_tables) THEN ARRAY['SELECT', 'UPDATE']
                                ELSE ARRAY['SELECT'] END) w (what)
-        WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY (:tables)
-          -- rows are read as a whole, and by their places (ctid), for which no right on columns is enough
-          AND NOT CASE w.what WHEN 'SELECT' THEN has_table_privilege(c.oid, w.what)
+        -- rows are read as a whole, and by their places (ctid), for which no right on columns is enough
+        WHERE NOT CASE w.what WHEN 'SELECT' THEN has_table_privilege(c.oid, w.what)
                               ELSE has_any_column_privilege(c.oid, w.what) END)
     SELECT name FROM missing ORDER BY place, name
 """)
@@ -51,12 +51,13 @@ def missing_rights(connection: Connection) -> list[str]:
 
     If the role may not use a schema, only that is returned: rights on objects in it can't be read.
     """
-    schemas = list(connection.scalars(_SCHEMAS))
+    used = ["darkroom", *(one.schema for one in applications())]
+    schemas = list(connection.scalars(_SCHEMAS, {"schemas": used}))
     is_installed = connection.scalar(text("SELECT count(*) FROM pg_namespace WHERE nspname = 'darkroom'"))
     if schemas or not is_installed:
         return schemas
-    job_tables = [table.relation for table in JOB_TABLES]
-    tables = {"job_tables": job_tables, "tables": [*job_tables, *_READ]}
+    ours = [table.name for table in job_tables()]
+    tables = {"job_tables": ours, "tables": [*ours, *(_READ if has_pictures() else ())]}
     return list(connection.scalars(_OBJECTS, tables))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import cast
@@ -11,7 +11,8 @@ from asyncpg import PostgresError
 from sqlalchemy import Connection, text
 from sqlalchemy.engine.interfaces import AdaptedConnection
 
-from models.job_tables.registry import JOB_TABLES
+from models.applications.registry import job_tables
+from models.job_tables.table import JobTable
 from models.job_tables.template import render
 from models.schema.readiness import REVISIONS
 from models.schema.terms import TERMS
@@ -98,10 +99,14 @@ def execute_file(bind: Connection, name: str, *, cost_column: str = OUR_COST_COL
         raise
 
 
-@cache
 def sql_of(name: str, *, cost_column: str) -> str:
     """Return one of our SQL files, rendered for every job table and with this installation's cost column."""
-    sql = render((MODELS / name).read_text(encoding="utf-8"), JOB_TABLES, TERMS)
+    return _rendered(name, cost_column, job_tables())
+
+
+@lru_cache(maxsize=256)
+def _rendered(name: str, cost_column: str, tables: tuple[JobTable, ...]) -> str:
+    sql = render((MODELS / name).read_text(encoding="utf-8"), tables, TERMS)
     return sql.replace(_quoted(OUR_COST_COLUMN), _quoted(cost_column))
 
 

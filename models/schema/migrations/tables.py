@@ -29,6 +29,7 @@ FILES: Final = (
     "schema/stage_queue_tables.sql",
     "schema/progress_tables.sql",
     "schema/passed_times.sql",
+    "schema/token_entry_tables.sql",
 )
 """Files in the order of the revisions that execute them."""
 

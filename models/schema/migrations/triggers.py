@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Collection, Mapping
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from models.job_tables.rendering import identifier
 from models.schema.migrations import installation, session
 from models.schema.migrations.definitions import Trigger, triggers
 from models.schema.migrations.errors import TableLockedError
@@ -35,10 +36,14 @@ _IDLE_HOLDERS: Final = text("""
 """)
 
 
-@cache
 def wanted(cost_column: str) -> Mapping[str, Trigger]:
     """Return every trigger of this release, by its label."""
-    return {one.label: one for one in triggers(sql_of(TRIGGERS_FILE, cost_column=cost_column))}
+    return _wanted(sql_of(TRIGGERS_FILE, cost_column=cost_column))
+
+
+@lru_cache(maxsize=64)
+def _wanted(sql: str) -> Mapping[str, Trigger]:
+    return {one.label: one for one in triggers(sql)}
 
 
 def due(connection: Connection, cost_column: str) -> list[Trigger]:
@@ -70,10 +75,11 @@ def lock_tables(connection: Connection, cost_column: str) -> None:
     if not standing or installation.recorded(connection) is None:
         return  # no triggers exist yet by which jobs could enter
     changing = due(connection, cost_column)
-    dropping = {label.partition(".")[0] for label in not_wanted(connection, cost_column)}
-    dropping |= {one.table for one in changing if one.is_constraint and one.label in standing}
-    tables = {one.table for one in changing} | dropping
-    in_order = dict.fromkeys(one.table for one in wanted(cost_column).values())  # the lock order of all programs
+    dropping = {table_of(label) for label in not_wanted(connection, cost_column)}
+    dropping |= {table_of(one.label) for one in changing if one.is_constraint and one.label in standing}
+    tables = {table_of(one.label) for one in changing} | dropping
+    # the lock order of all programs; last come the tables of an application that is drained no more
+    in_order = dict.fromkeys([*(table_of(one.label) for one in wanted(cost_column).values()), *sorted(dropping)])
     modes = {
         table: "ACCESS EXCLUSIVE" if table in dropping else "SHARE ROW EXCLUSIVE"
         for table in in_order
@@ -98,7 +104,7 @@ def _lock(connection: Connection, modes: Mapping[str, str], dropping: Collection
         with connection.begin_nested():
             connection.execute(text(f"SET LOCAL lock_timeout TO {most_ms}"))
             for table, mode in modes.items():
-                connection.execute(text(f'LOCK TABLE public."{table}" IN {mode} MODE'))
+                connection.execute(text(f"LOCK TABLE {table} IN {mode} MODE"))
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) != "55P03" or most_ms == LOCK_TIMEOUT_MS:
             raise
@@ -115,16 +121,16 @@ def apply(connection: Connection, cost_column: str) -> list[str]:
     """
     changed = []
     for label in not_wanted(connection, cost_column):
-        table, _, name = label.partition(".")
+        table = table_of(label)
         _require_free(connection, table, blocks_readers=True)
-        execute_script(connection, f'DROP TRIGGER "{name}" ON public."{table}"')
+        execute_script(connection, f'DROP TRIGGER "{label.rpartition(".")[2]}" ON {table}')
         changed.append(label)
     for one in due(connection, cost_column):
         # a constraint trigger can't be replaced
         must_drop = one.is_constraint and one.label in installation.standing_triggers(connection)
         _require_free(connection, one.table, blocks_readers=must_drop)
         if must_drop:
-            execute_script(connection, f'DROP TRIGGER "{one.name}" ON public."{one.table}"')
+            execute_script(connection, f'DROP TRIGGER "{one.name}" ON {one.table}')
         sql = one.sql if one.is_constraint else one.sql.replace("CREATE TRIGGER", "CREATE OR REPLACE TRIGGER", 1)
         execute_script(connection, sql)
         changed.append(one.label)
@@ -133,15 +139,21 @@ def apply(connection: Connection, cost_column: str) -> list[str]:
     return changed
 
 
+def table_of(label: str) -> str:
+    """Return the table of a trigger, with its schema, from the trigger's label."""
+    schema, _, table = label.rpartition(".")[0].rpartition(".")
+    return f"{identifier(schema or 'public')}.{identifier(table)}"
+
+
 def _require_free(connection: Connection, table: str, *, blocks_readers: bool) -> None:
     """Wait, without queueing for its lock, until no idle transaction holds a table; most such waits end within moments.
 
     Meanwhile other programs wait for the tables that the migration has locked already.
     """
-    wanted_lock = {"name": f'public."{table}"', "blocks_readers": blocks_readers}
+    wanted_lock = {"name": table, "blocks_readers": blocks_readers}
     until_s = time.monotonic() + LOCK_TIMEOUT_MS / 1000
     while holders := connection.scalars(_IDLE_HOLDERS, wanted_lock).all():
         if time.monotonic() > until_s:
-            raise TableLockedError(table, holders)
+            raise TableLockedError(table.replace('"', "").removeprefix("public."), holders)
         connection.execute(text("SELECT pg_sleep(0.01), pg_stat_clear_snapshot()"))
     connection.execute(text(f"SET LOCAL lock_timeout TO {min(LOCK_TIMEOUT_MS, session.LOCK_TIMEOUT_MS)}"))

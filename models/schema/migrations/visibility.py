@@ -6,8 +6,8 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-from models.application.tables import TABLES
-from models.job_tables.registry import JOB_TABLES
+from models.applications.pictures.tables import TABLES
+from models.applications.registry import applications, has_pictures
 
 # The role of this session, and the owners of trigger functions and views, because these run with their owners' rights.
 _HIDDEN: Final = text("""
@@ -19,8 +19,9 @@ _HIDDEN: Final = text("""
     FROM readers r
     CROSS JOIN LATERAL darkroom.hidden_tables(r.oid, ARRAY(
         SELECT t.oid FROM pg_class t WHERE t.relrowsecurity AND t.relkind IN ('r', 'p')
-            AND (t.relnamespace = 'darkroom'::regnamespace
-                 OR (t.relnamespace = 'public'::regnamespace AND t.relname = ANY (:tables))))) hidden
+            AND (t.relnamespace = 'darkroom'::regnamespace OR t.oid IN (
+                SELECT to_regclass(quote_ident(u.schema) || '.' || quote_ident(u.name))
+                FROM unnest(CAST(:schemas AS text[]), CAST(:tables AS text[])) u (schema, name))))) hidden
     JOIN pg_class c ON c.oid = hidden JOIN pg_namespace n ON n.oid = c.relnamespace
     ORDER BY 1, 2
 """)
@@ -46,5 +47,8 @@ def hidden_tables(connection: Connection) -> Iterator[HiddenTable]:
     """Yield the tables that Darkroom uses and of which rows are hidden from it; none before the first upgrade."""
     if connection.scalar(text("SELECT to_regprocedure('darkroom.hidden_tables(oid, oid[])')")) is None:
         return
-    for table, role in connection.execute(_HIDDEN, {"tables": [*TABLES, *(table.relation for table in JOB_TABLES)]}):
+    used = [(one.schema, table) for one in applications() for table in one.needs]
+    used += [("public", table) for table in TABLES] if has_pictures() else []
+    names = {"schemas": [schema for schema, _ in used], "tables": [table for _, table in used]}
+    for table, role in connection.execute(_HIDDEN, names):
         yield HiddenTable(table, role)

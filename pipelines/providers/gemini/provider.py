@@ -189,7 +189,7 @@ class GeminiProvider:
         model = self.quote_generation(prompt, long_side_px).model
         ratios, sizes = ratios_of(model), self._prices.sizes(model)
         pictures = [
-            await self._outgoing(image, change or FIRST, None if number else ratios)
+            await self._outgoing(image, change or FIRST, None if number or prompt.is_reshaped else ratios)
             for number, image in enumerate(images[:MAX_PICTURES])
         ]
         ratio = (pictures[0].ratio if pictures else None) or nearest_ratio(aspect or 1.0, ratios)

@@ -24,7 +24,7 @@ from pipelines.errors import (
     ThrottledError,
     UnknownModelError,
 )
-from pipelines.fetching import FetchFailedError, PictureFetcher
+from pipelines.fetching import PictureFetcher
 from pipelines.imaging.answers import Outgoing
 from pipelines.imaging.geometry import nearest_ratio
 from pipelines.imaging.header import DecodeLimits, read_header
@@ -45,6 +45,7 @@ from pipelines.providers.reading import documents_of, error_in
 from pipelines.providers.remote import MAX_PICTURES, RemoteCaller, Reply
 from pipelines.providers.seen import seen
 from pipelines.providers.terms import model_terms
+from pipelines.public_client import FetchFailedError
 from pipelines.settings import Settings
 
 RATIOS = {"1024x1024": 1.0, "1536x1024": 1.5, "1024x1536": 1 / 1.5}
@@ -157,7 +158,7 @@ class OpenAIProvider:
         model = self.quote_generation(prompt, long_side_px).model
         caller = self._require_key()
         pictures = [
-            await self._outgoing(image, None if number else RATIOS)
+            await self._outgoing(image, None if number or prompt.is_reshaped else RATIOS)
             for number, image in enumerate(images[:MAX_PICTURES])
         ]
         size = (pictures[0].ratio if pictures else None) or nearest_ratio(aspect or 1.0, RATIOS)

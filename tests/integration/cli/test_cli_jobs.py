@@ -86,7 +86,8 @@ def test_cancel_refunds_and_is_recorded(darkroom: Darkroom, arrange: Arrange) ->
 
     assert (ran.code, ran.out) == (0, f"job {job_id} is CANCELLED\n")
     assert arrange(lambda db: balance_of(db, user_id)) == 100
-    assert _actions(arrange) == [("job_cancel", job_id, {"status": "PENDING"}, {"status": "CANCELLED"}, "by mistake")]
+    after = {"status": "CANCELLED", "jobType": "enhance"}
+    assert _actions(arrange) == [("job_cancel", job_id, {"status": "PENDING"}, after, "by mistake")]
     assert arrange(money_violations) == []
 
 

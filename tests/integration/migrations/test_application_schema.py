@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from models.application.tables import TABLES, metadata
+from models.applications.pictures.tables import TABLES, metadata
 from models.schema.migrations import revisions
 from tests.support.foreign_tables import SCHEMA
 

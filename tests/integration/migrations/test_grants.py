@@ -46,6 +46,24 @@ async def test_role_whose_rights_are_revoked_may_call_nothing_and_gets_nothing_a
     assert await migrate.check(url) == []
 
 
+async def test_producer_may_read_the_entries_of_balances_and_nobody_may_lose_that_unseen(
+    url: str, db: asyncpg.Connection, role: str, quoted: str
+) -> None:
+    may_read = "SELECT has_table_privilege($1, 'darkroom.token_entries', 'SELECT')"
+    await migrate.upgrade(url, prices=PRICES_TOKENS, grant_role=role)
+    assert await db.fetchval(may_read, role)
+    assert not await db.fetchval("SELECT has_table_privilege($1, 'darkroom.job_money', 'SELECT')", role)
+
+    await db.execute(f"REVOKE SELECT ON darkroom.token_entries FROM {quoted}")
+    (lost,) = await migrate.check(url)
+    await migrate.upgrade(url, prices=PRICES_TOKENS)
+
+    assert "darkroom.token_entries and may not read it" in lost.message
+    assert await db.fetchval(may_read, role)
+    await migrate.upgrade(url, prices=PRICES_TOKENS, revoke_role=role)
+    assert not await db.fetchval(may_read, role)
+
+
 async def test_producer_becomes_a_reader_by_one_upgrade(url: str, db: asyncpg.Connection, role: str) -> None:
     await migrate.upgrade(url, prices=PRICES_TOKENS, grant_role=role)
 

@@ -164,7 +164,7 @@ async def test_row_at_the_same_place_of_another_partition_stays(database, make_e
     "table",
     [
         *("token_transactions", "audit_logs", "job_money", "job_queue", "image_enhancement_jobs"),
-        *("mcp_generation_jobs", "users", "user_token_balances", "enhanced_images"),
+        *("mcp_generation_jobs", "users", "user_token_balances", "enhanced_images", "token_entries"),
     ],
 )
 def test_policy_that_names_money_audit_or_jobs_is_refused_at_start(table):

@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from models.applications.registry import table_of
 from models.database import prepare_connection
 from models.gate.provider_calls import CallPlan, generations, open_call
 from models.history.artifacts import record_artifact
-from models.job_tables.registry import table_of
 from models.queue import transitions
 from models.queue.claims import ClaimLostError
 from models.queue.rescue import rescue_lost_claims

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from models.applications.registry import table_of
 from models.database import Database
-from models.job_tables.registry import table_of
 from models.queue.checkpoints import checkpoint
 from models.queue.claims import FencedError
 from models.queue.groups import MOST_GROUPS, GroupWriter

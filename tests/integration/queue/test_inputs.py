@@ -9,7 +9,7 @@ import pytest
 from pipelines import keys
 from pipelines.addresses import is_loopback, is_public
 from pipelines.errors import StageError
-from pipelines.fetching import checked_url
+from pipelines.public_client import checked_url
 from tests.support.builders import balance_of, make_image, make_pipeline, make_user
 
 IDS = (

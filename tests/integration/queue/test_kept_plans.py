@@ -6,11 +6,11 @@ from functools import partial
 import pytest
 
 from config.postgres_url import parse_postgres_url
+from models.applications.pictures.job_tables import ENHANCEMENTS
+from models.applications.registry import job_tables
 from models.database import Database
 from models.gate.provider_calls import CallOutcome, CallPlan, close_calls, open_calls
-from models.job_tables.pictures import ENHANCEMENTS
-from models.job_tables.registry import JOB_TABLES
-from models.queue.claims import _CLAIM_ONE, _WAKE, TRIGGER_WAIT_MS, _claim, claim, look_at_queue, wake_due
+from models.queue.claims import _WAKE, TRIGGER_WAIT_MS, _claim, _claim_one, claim, look_at_queue, wake_due
 from models.queue.pauses import _HOLD
 from models.queue.reading import Asked, _select_many, read_rows
 from models.queue.rescue import _CANDIDATES
@@ -154,10 +154,10 @@ async def test_session_that_has_met_an_empty_queue_reads_only_the_rows_of_the_jo
 
 STATEMENTS = {
     "claim": (_claim(16), 4),
-    "claim of one": (_CLAIM_ONE[TRIGGER_WAIT_MS, False], 5),
+    "claim of one": (_claim_one(TRIGGER_WAIT_MS, is_alone=False), 5),
     "wake": (_WAKE, 0),
     "pause": (_HOLD, 2),
-    **{f"load {table.rows}": (_select_many(table), 5) for table in JOB_TABLES},
+    **{f"load {table.rows}": (_select_many(table), 5) for table in job_tables()},
 }
 
 

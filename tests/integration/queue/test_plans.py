@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 
 from config.postgres_url import parse_postgres_url
+from models.applications.registry import job_tables
 from models.database import Database
 from models.history.actions import _IS_RETRIED
-from models.job_tables.registry import JOB_TABLES
 from models.queue.claims import _WAKE, _claim
 from models.queue.rescue import _CANDIDATES
 from models.queue.sweep import _statements
@@ -115,7 +115,7 @@ async def test_look_for_due_retries_reads_no_table_as_a_whole(crowded):
     ids=["checkpoint", "completed", "failed"],
 )
 async def test_write_of_a_claim_reads_no_table_of_jobs_as_a_whole(crowded, transition):
-    for table in JOB_TABLES:
+    for table in job_tables():
         write = ClaimWrite("e1", 1, uuid4(), (transition,))
         locking = await sequential_scans(crowded, lock_statement(table, HELD, skip=""), "e1", 1, write.lease_token)
         writes = [as_json(table, 0, write)]
@@ -151,4 +151,4 @@ async def test_look_for_an_earlier_retry_reads_one_jobs_actions(database):
     )
     await database.fetch("ANALYZE darkroom.operator_actions")
 
-    assert await sequential_scans(database, _IS_RETRIED, "j7") == set()
+    assert await sequential_scans(database, _IS_RETRIED, "j7", "enhance") == set()

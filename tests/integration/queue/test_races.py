@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from models.job_tables.pictures import ENHANCEMENTS, GENERATIONS
-from models.job_tables.registry import table_of
+from models.applications.pictures.job_tables import ENHANCEMENTS, GENERATIONS
+from models.applications.registry import table_of
 from models.queue.claims import ClaimLostError, wake_due
 from models.queue.rescue import adopt_jobs, end_overdue_jobs, rescue_lost_claims
 from models.queue.transitions import Checkpoint, Completed, Failed, Released, Retried, Snoozed, record

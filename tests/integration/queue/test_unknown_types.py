@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from models.applications.registry import job_tables, table_of
 from models.gate.provider_calls import CallPlan, open_call
 from models.history.objects import record_object
-from models.job_tables.registry import JOB_TABLES, table_of
 from models.periodic.orphans import object_page
 from tests.support.builders import all_rows, balance_of, make_claim, make_generation, make_job, make_user, queue_row
 
@@ -98,7 +98,7 @@ async def test_settling_locks_the_row_of_its_own_table_only(database, database_u
 
 
 def test_each_type_belongs_to_one_table():
-    types = [one for table in JOB_TABLES for one in table.job_types]
+    types = [one for table in job_tables() for one in table.job_types]
 
     assert len(types) == len(set(types))
     with pytest.raises(KeyError):

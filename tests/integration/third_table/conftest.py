@@ -13,6 +13,8 @@ from tests.integration.third_table.ddl import TABLES
 
 __all__ = ["connect"]
 
+NAMES = ("pictures", "shop")
+
 
 @pytest.fixture(scope="session")
 def template(services):
@@ -26,8 +28,11 @@ def template(services):
         connection = await asyncpg.connect(**url.with_database("frames_template").asyncpg_arguments())
         await connection.execute(TABLES)
         await connection.execute("INSERT INTO public.customers VALUES (7, 10), (8, 1)")
+        await connection.execute("""INSERT INTO public.shoppers VALUES ('ann', '{"credits": 5, "name": "Ann"}')""")
         await connection.close()
-        await upgrade(url.with_database("frames_template").text(), prices=PRICES_TOKENS, with_application=True)
+        await upgrade(
+            url.with_database("frames_template").text(), prices=PRICES_TOKENS, applications=NAMES, with_application=True
+        )
 
     asyncio.run(make())
     return "frames_template"

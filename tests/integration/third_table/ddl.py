@@ -16,4 +16,11 @@ CREATE TABLE public.gifts (
     gift uuid PRIMARY KEY DEFAULT gen_random_uuid(), owner text NOT NULL,
     status text NOT NULL DEFAULT 'pending', pic text, kind text NOT NULL DEFAULT 'gift'
 );
+CREATE TABLE public.shoppers (shopper text PRIMARY KEY, account jsonb NOT NULL DEFAULT '{"credits": 0}');
+CREATE TABLE public.print_orders (
+    id text PRIMARY KEY DEFAULT gen_random_uuid()::text,
+    shopper text NOT NULL REFERENCES public.shoppers ON UPDATE CASCADE ON DELETE CASCADE,
+    price integer NOT NULL DEFAULT 2, state text NOT NULL DEFAULT 'pending', pic text
+);
+CREATE TABLE public.movements (shopper text, amount integer, kind text, job text, balance integer);
 """

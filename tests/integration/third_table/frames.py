@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from models.applications import registry
+from models.applications.application import Application
 from models.job_state import JobStatus
-from models.job_tables import registry
 from models.job_tables.inputs import JobInputs
 from models.job_tables.table import BIGINT, INTEGER, UUID, Balance, Check, Inputs, JobTable
 from pipelines.imaging.orientation import oriented_size
@@ -62,7 +63,7 @@ FRAMES = JobTable(
     key_column="print_key",
     object_columns=("photo_key", "print_key", "print_url"),
     input_columns=("photo_key",),
-    money=Balance("public.customers", "id", "credits", INTEGER),
+    money=Balance("public.customers", "id", "b.credits", "credits = b.credits + $amount", INTEGER),
 )
 
 GIFTS = JobTable(
@@ -90,6 +91,38 @@ GIFTS = JobTable(
     frozen=("gift", "owner", "kind"),
 )
 """Nobody pays for these, a row shows its label and its result alone, and rows of another kind are another program's."""
+
+PRINTS = JobTable(
+    name="public.print_orders",
+    rows="prints",
+    row="print",
+    application="prints",
+    job_types=("prints.print",),
+    user="r.shopper",
+    job_type="'prints.print'",
+    tier="'TIER_1K'",
+    cost="r.price",
+    max_attempts="darkroom.max_attempts(NULL)",
+    created="darkroom.utc_now()",
+    first_stage="'GENERATING'",
+    labels={status: str(status).lower() for status in JobStatus} | {JobStatus.REFUNDED: "failed"},
+    inputs=Inputs(
+        "SELECT r.id FROM public.print_orders r JOIN darkroom.job_queue q ON q.id = $2 WHERE r.id = $1",
+        lambda _: JobInputs("TIER_1K", None, None, None, {}, prompt="a print"),
+    ),
+    result={"pic": "key"},
+    status_column="state",
+    status_type="text",
+    frozen=("id", "price"),
+    money=Balance(
+        "public.shoppers",
+        "shopper",
+        "(b.account ->> 'credits')::integer",
+        "account = jsonb_set(b.account, '{credits}', to_jsonb((b.account ->> 'credits')::integer + $amount))",
+        ledger="INSERT INTO public.movements VALUES ($user, $amount, $kind, $job, $balance)",
+    ),
+)
+"""Paid from a part of a JSON column, with a ledger of the application's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,5 +153,8 @@ MEASURE = Stage("MEASURING", measure, output=Measures, deadline_s=30)
 JOB_TYPES |= {
     "frame": JobType("frame", (MEASURE, GENERATE)),
     "gift": JobType("gift", (GENERATE,), Purpose.GENERATE),
+    "prints.print": JobType("prints.print", (GENERATE,), Purpose.GENERATE),
 }
-registry.JOB_TABLES = (*registry.JOB_TABLES, FRAMES, GIFTS)
+SHOP = Application(name="shop", schema="public", tables=(FRAMES, GIFTS, PRINTS), needs={})
+registry.SHIPPED["shop"] = lambda _: SHOP
+registry.use((*registry.applications(), SHOP))

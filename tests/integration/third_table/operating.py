@@ -2,11 +2,11 @@
 
 import pytest
 
-from models.job_tables.registry import balances_without_ledger
 from models.queue.job_rows import JobFilter, read_jobs
 from models.queue.transitions import Completed, Failed
 from pipelines.settings import Settings
 from tests.integration.migrations.test_comments import WITHOUT
+from tests.integration.third_table.accounts import around_triggers, entries_of
 from tests.integration.third_table.scenarios import claimed, credits_of, make_order, order_row, write
 from tests.support.builders import claim_jobs, make_image, make_job, make_user
 from workers.cli.jobs import _print_jobs
@@ -167,11 +167,12 @@ async def test_gifts_that_show_nothing_but_a_label_are_read_too(database, runtim
     assert (job.started_at, job.completed_at) == (None, None)
 
 
-async def test_refund_that_is_missing_is_found_and_paid_to_its_own_balance(database, runtime):
+async def test_refund_that_is_missing_is_found_and_paid_to_its_own_balance(database, runtime, connect):
     claim = await claimed(database)
     await write(database, claim, Failed("GENERATING", "no such picture"))
     await database.fetch("DELETE FROM darkroom.job_money WHERE kind = 'refund'")
-    await database.fetch("UPDATE public.customers SET credits = 8 WHERE id = 7")
+    await database.fetch("DELETE FROM darkroom.token_entries WHERE kind = 'refund'")
+    await around_triggers(connect, "UPDATE public.customers SET credits = 8 WHERE id = 7")
 
     (found,) = await audit_tokens(runtime)
     repaired = await repair_tokens(runtime, actor="ada")
@@ -192,12 +193,44 @@ async def test_refund_of_a_payer_who_is_gone_is_no_violation(database, runtime):
     assert (await order_row(database, claim.job_id))["state"] == "error"
 
 
-async def test_audit_says_nothing_of_what_the_application_does_with_its_own_balance(database, runtime):
-    await make_order(database)
-    await database.fetch("UPDATE public.customers SET credits = credits + 100")
+async def test_balance_changed_around_the_triggers_is_found_and_no_user_loses_a_token_by_its_repair(
+    database, connect, runtime
+):
+    await around_triggers(
+        connect,
+        "UPDATE public.customers SET credits = CASE id WHEN 7 THEN 6 ELSE 3 END",
+        "INSERT INTO public.customers VALUES (9, 4)",
+    )
 
-    assert await audit_tokens(runtime) == []
-    assert balances_without_ledger() == ["public.customers"]  # as `darkroom tokens audit` says
+    found = await audit_tokens(runtime)
+    repaired = await repair_tokens(runtime, actor="ada")
+
+    assert [(one.violation, one.user_id, one.finding) for one in found] == [
+        ("account_high", "8", "pictures: balance of user 8 is 3, sum of entries 1"),
+        ("account_low", "7", "pictures: balance of user 7 is 6, sum of entries 10"),
+        ("account_unopened", "9", "pictures: balance of user 9 is 4, sum of entries not recorded"),
+    ]
+    assert sorted(one.user_id for one in repaired) == ["7", "8", "9"]
+    assert [await credits_of(database, customer) for customer in (7, 8, 9)] == [10, 3, 4]
+    assert await entries_of(database, "7") == [("opening", 10, None, 10)]
+    assert await entries_of(database, "8") == [("opening", 1, None, 1), ("other", 2, None, 3)]
+    assert await entries_of(database, "9") == [("opening", 4, None, 4)]
+
+
+async def test_entry_without_its_move_and_move_without_its_entry_are_found(database, runtime):
+    lost, doubled = await make_order(database), await make_order(database)
+    await database.fetch("DELETE FROM darkroom.token_entries WHERE job_id = $1", lost)
+    await database.fetch(
+        """INSERT INTO darkroom.token_entries (application, user_id, amount, kind, job_id, balance_after)
+           VALUES ('pictures', '7', -2, 'charge', $1, 6)""",
+        doubled,
+    )
+
+    found = await audit_tokens(runtime)
+
+    assert {(one.promise, one.violation, one.job_id) for one in found} == {
+        *[("I3", "entry_missing", lost), ("I3", "entry_unmatched", doubled)]
+    }
 
 
 async def test_charge_that_the_ledger_has_twice_is_found_beside_an_order_of_the_same_id(database, runtime):

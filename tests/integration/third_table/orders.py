@@ -229,6 +229,7 @@ STATES = {
 }
 
 ADDED = AddedTables(
+    applications=("shop",),
     plugin="tests.integration.third_table.frames",
     ddl=TABLES,
     tables=(

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from models.job_tables.registry import table_of
+from models.applications.registry import table_of
 from models.job_tables.rendering import locked_row
 from models.periodic.retained_tables import TABLES
 from models.queue import claims
@@ -83,11 +83,13 @@ async def test_claim_and_beginning_read_no_table_of_jobs_as_a_whole(crowded):
     assert await sequential_scans(crowded, _begin_at(table_of("frame")), *begun) & ADDED == set()
 
 
-@pytest.mark.parametrize("job", ["17", "18", "nosuch", "99999999999999999999", "1e3"])
+@pytest.mark.parametrize("job", ["17", "18", "nosuch", "99999999999999999999", "1e3", "frame_orders/17"])
 async def test_function_about_one_job_reads_no_table_of_jobs_as_a_whole(crowded, connect, job):
     session = await connect()
     asked = (
         "SELECT count(*) FROM darkroom.jobs_of(ARRAY[$1::text])",
+        "SELECT count(*) FROM darkroom.job_named($1)",
+        "SELECT count(*) FROM darkroom.job_status($1)",
         "SELECT count(*) FROM darkroom.label_of_failure('frame', $1, '7', 'no')",
         "SELECT count(*) FROM darkroom.write_label('frame', $1, 'CANCELLED')",
         "SELECT count(*) FROM darkroom.settle_refused_end('frame', $1)",

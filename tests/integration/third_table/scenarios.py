@@ -199,7 +199,7 @@ async def test_finished_job_keeps_its_label(database):
 async def test_frozen_column_of_an_unfinished_job_cannot_change(database, change):
     order = await make_order(database)
 
-    words = f"job {order} is PENDING: its id, customer, photo_key, size and price don't change"
+    words = f"job {order} is new: its id, customer, photo_key, size and price don't change"
     with pytest.raises(asyncpg.CheckViolationError, match=words):
         await database.fetch(f"UPDATE public.frame_orders SET {change}")
 
@@ -495,8 +495,12 @@ async def test_jobs_enter_beside_rows_of_another_program(database):
     assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 0
 
 
-async def test_row_of_another_program_cannot_become_a_job_unseen(database):
+async def test_row_of_another_program_stays_one_whatever_its_program_makes_of_it(database):
     await database.fetch("INSERT INTO public.gifts (owner, kind) VALUES ('me', 'letter')")
 
-    with pytest.raises(asyncpg.CheckViolationError):
-        await database.fetch("UPDATE public.gifts SET kind = 'gift'")
+    await database.fetch("UPDATE public.gifts SET kind = 'gift'")
+    assert await database.fetchval("SELECT count(*) FROM darkroom.job_queue") == 0
+    await database.fetch("UPDATE public.gifts SET status = 'cancelled'")
+
+    assert await database.fetchval("SELECT status FROM public.gifts") == "cancelled"
+    assert await database.fetchval("SELECT count(*) FROM darkroom.job_ends") == 0

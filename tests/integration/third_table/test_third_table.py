@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-FILES = [f"tests/integration/third_table/{name}.py" for name in ("scenarios", "waiting", "operating", "plans")]
+FILES = [
+    f"tests/integration/third_table/{name}.py" for name in ("scenarios", "waiting", "operating", "accounts", "plans")
+]
 """What it lives through: one process and one database to copy, because it is registered before anything is imported."""
 
 

@@ -18,10 +18,14 @@ TEMPLATES = (
         "queue/changes.sql",
         "queue/refusals.sql",
         "queue/submit.sql",
+        "queue/cancelling.sql",
     ),
     *(
         "queue/triggers.sql",
         "queue/jobs.sql",
+        "queue/job_names.sql",
+        "money/tokens.sql",
+        "money/balances.sql",
         "money/money.sql",
         "gate/limits.sql",
         "gate/calls.sql",
@@ -36,6 +40,7 @@ TEMPLATES = (
         "schema/settings.sql",
     ),
     *("queue/inputs.sql", "money/subscriptions.sql", "periodic/upkeep.sql", "queue/progress.sql"),
+    "queue/cancelling.sql",
 )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.job_tables.registry import JOB_TABLES
+from models.applications.registry import job_tables
 from models.periodic import orphans
 from models.queue import claims
 from models.queue.checkpoints import _carry
@@ -20,8 +20,8 @@ SKIP = " SKIP LOCKED"
 def statements() -> Iterator[tuple[str, str]]:
     """Give each statement about job tables its name; of a claim one of many and one of a single job."""
     yield "claim up to eight jobs", claims._claim(8)
-    yield "claim one job", claims._CLAIM_ONE[claims.TRIGGER_WAIT_MS, False]
-    for table in JOB_TABLES:
+    yield "claim one job", claims._claim_one(claims.TRIGGER_WAIT_MS, is_alone=False)
+    for table in job_tables():
         rows = table.rows
         yield f"{rows}: lock the rows of a claim", lock_statement(table, HELD, skip="")
         yield f"{rows}: lock the rows of a job without a claim", lock_statement(table, "q.attempts = $3", skip=SKIP)
@@ -34,9 +34,9 @@ def statements() -> Iterator[tuple[str, str]]:
         yield f"{rows}: carry what stages left to another job", _carry(table, ("ANALYZING", "CROPPING", "CHECKING"))
         yield f"{rows}: begin at another stage", _begin_at(table)
         yield f"{rows}: inputs", table.inputs.select
-    yield "enhancements: record the pipeline", _record_pipeline(JOB_TABLES[0])
-    yield "objects that no row names", orphans._OBJECTS
-    yield "artifacts that no row names", orphans._ARTIFACTS
+    yield "enhancements: record the pipeline", _record_pipeline(job_tables()[0])
+    yield "objects that no row names", orphans._objects()
+    yield "artifacts that no row names", orphans._artifacts()
 
 
 def rendered() -> str:

@@ -32,6 +32,16 @@ async def test_all_deadlines_around_a_pause_stand_still_and_go_on_after_it():
     assert (29 < left_s <= 30, paused, resumed is None, outer.expired()) == (True, None, False, False)
 
 
+async def test_deadline_that_begins_anew_gives_the_rest_of_its_block_as_long_as_the_whole():
+    with Deadline().within(30) as deadline:
+        planned_s = deadline.planned_s
+        await asyncio.sleep(0.01)
+        deadline.restart()
+        assert deadline.planned_s >= planned_s + 0.01
+        assert deadline.ends_s == deadline.planned_s
+        assert deadline.left_s == pytest.approx(30, abs=1)
+
+
 async def test_pause_without_a_deadline_changes_nothing():
     with deadlines_paused():
         await asyncio.sleep(0)

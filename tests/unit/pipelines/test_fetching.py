@@ -11,7 +11,8 @@ import pytest
 
 from pipelines.addresses import is_public
 from pipelines.errors import BadImageError, InvalidOptionsError, PermanentError, StageError
-from pipelines.fetching import FetchFailedError, FetchRefusedError, PictureFetcher, checked_url, resolved
+from pipelines.fetching import PictureFetcher
+from pipelines.public_client import FetchFailedError, FetchRefusedError, checked_url, resolved
 from tests.support.forbidden_urls import HOSTS, SHAPES, forbidden_urls
 
 PICTURE = b"\xff\xd8\xff" + b"picture" * 100
@@ -79,7 +80,7 @@ def answering(table: dict[str, list[list[str]]]) -> Callable[[str, int], Awaitab
 
 def any_port(fetcher: PictureFetcher) -> PictureFetcher:
     """Let only the address decide."""
-    fetcher._ports = None
+    fetcher.client._ports = None
     return fetcher
 
 
@@ -184,12 +185,12 @@ async def test_chain_that_ends_inside_is_refused_at_its_last_hop() -> None:
         async with listening(redirect) as outside:
             # the outside one counts as public, the inside one doesn't: by name
             fetcher = any_port(PictureFetcher(resolve=answering({"outside.example": [["127.0.0.1"]]})))
-            checked = fetcher._backend._checked
+            checked = fetcher.client._backend._checked
 
             async def seen_from_outside(host: str, port: int) -> list[str]:
                 return ["127.0.0.1"] if host == "outside.example" else await checked(host, port)
 
-            fetcher._backend._checked = seen_from_outside  # type: ignore[method-assign]
+            fetcher.client._backend._checked = seen_from_outside  # type: ignore[method-assign]
             with pytest.raises(FetchRefusedError, match="isn't a public one"):
                 await fetch(fetcher, outside.url(host="outside.example"))
 
@@ -323,7 +324,7 @@ async def test_second_address_is_tried_when_the_first_is_dead(monkeypatch: pytes
 
 
 def test_loopback_allowed_opens_nothing_else() -> None:
-    backend = PictureFetcher(allow_loopback=True)._backend
+    backend = PictureFetcher(allow_loopback=True).client._backend
 
     assert backend._is_allowed("127.0.0.1")
     assert not any(backend._is_allowed(address) for address in ("10.0.0.1", "169.254.169.254", "::", "fe80::1"))

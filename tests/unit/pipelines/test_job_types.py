@@ -6,7 +6,16 @@ import pytest
 
 from config.settings import SettingsError
 from pipelines import job_types
-from pipelines.job_types import GENERATE, JOB_TYPES, JobType, require_known_stages, stage_deadlines, stage_names
+from pipelines.job_types import (
+    GENERATE,
+    JOB_TYPES,
+    JobType,
+    is_job_type,
+    job_type_of,
+    require_known_stages,
+    stage_deadlines,
+    stage_names,
+)
 from pipelines.settings import Settings
 
 
@@ -26,6 +35,21 @@ def test_stage_of_a_new_job_type_has_its_deadline_and_may_be_named(monkeypatch):
 
     assert stage_names()[-1] == "DRAWING"
     assert stage_deadlines(Settings())["DRAWING"] == 7.5
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("modify", "modify"), ("studio.modify", "modify"), ("a.b.enhance", "enhance")]
+)
+def test_type_of_another_application_is_found_by_what_follows_its_last_dot(name, found):
+    assert job_type_of(name) is JOB_TYPES[found]
+    assert is_job_type(name)
+
+
+@pytest.mark.parametrize("name", ["studio.draw", "modify.studio", "", "modify."])
+def test_type_that_no_application_has_is_unknown(name):
+    assert not is_job_type(name)
+    with pytest.raises(KeyError):
+        job_type_of(name)
 
 
 @pytest.mark.parametrize("name", ["GENERATIN", "generating", "DRAWING"])

@@ -103,6 +103,30 @@ def test_key_that_no_object_has_is_refused_with_its_column(key: str) -> None:
         keys.check_readable(key, "originalR2Key")
 
 
+@pytest.mark.parametrize(
+    ("job_id", "name"),
+    [
+        ("g1", f"g1-2-{SHA[:16]}.jpg"),
+        ("a/b", f"a=2Fb-2-{SHA[:16]}.jpg"),
+        ("x" * 200, f"{'x' * 200}-2-{SHA[:16]}.jpg"),
+        ("x" * 201, f"=_{hashlib.sha256(b'x' * 201).hexdigest()}-2-{SHA[:16]}.jpg"),
+    ],
+)
+def test_result_of_another_application_is_numbered_under_its_name(job_id: str, name: str) -> None:
+    key = keys.result_key("studio", "auth0|5f7c", job_id, 2, SHA)
+
+    assert key == f"studio/auth0=7C5f7c/{name}"
+    assert keys.names_content(key, SHA)
+    assert not keys.is_users(key, "auth0|5f7c")
+
+
+def test_key_of_the_longest_name_user_and_job_can_be_written() -> None:
+    key = keys.result_key("a" * 31, "ü" * 40, "x" * 200, 4, SHA)
+
+    assert keys.key_problem(key) is None
+    assert key.endswith(f"/{'x' * 200}-4-{SHA[:16]}.jpg")
+
+
 def test_key_of_511_bytes_is_the_longest() -> None:
     longest = "/".join(["a" * 127] * 4)
 

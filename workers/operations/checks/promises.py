@@ -1,5 +1,6 @@
 """Checks of settings that have no effect on this database, or another one than the environment says."""
 
+from models.applications.registry import has_pictures
 from models.database import Database
 from models.periodic.needs import missing_columns, passed_over
 from models.schema.settings import link_pipelines
@@ -46,6 +47,8 @@ async def check_passed_over(database: Database, settings: Settings) -> Check:
 
 async def check_links(database: Database, settings: Settings) -> Check:
     """Compare DARKROOM_LINK_PIPELINES with the recorded value."""
+    if not has_pictures():
+        return Check("shared pipelines", "ok", "no application here has pipelines")
     recorded = await database.run(link_pipelines)
     if settings.link_pipelines in {None, recorded}:
         return Check("shared pipelines", "ok", f"{recorded}, as recorded")

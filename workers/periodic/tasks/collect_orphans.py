@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, Final, Literal, get_args
 
 from config.periodic_terms import RETENTION_DAYS, RetentionPolicy
+from models.applications.registry import applications
 from models.history.objects import OwnObject
 from models.periodic.orphans import (
     artifact_page,
@@ -98,7 +99,10 @@ async def count(work: Work) -> Mapping[str, int]:
 
 
 def _is_removed(mode: OrphansMode, one: OwnObject) -> bool:
-    return mode.removes or (mode.removes_answers and one.key.startswith(ANSWERS))
+    if mode.removes_answers and one.key.startswith(ANSWERS):
+        return True
+    others = tuple(f"{application.name}/" for application in applications() if application.name != "pictures")
+    return mode.removes and (mode.covers_other_applications or not one.key.startswith(others))
 
 
 def _place(work: Work) -> tuple[Phase, Any]:

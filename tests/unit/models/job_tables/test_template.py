@@ -2,8 +2,8 @@
 
 import pytest
 
-from models.job_tables.pictures import ENHANCEMENTS, GENERATIONS
-from models.job_tables.registry import JOB_TABLES
+from models.applications.pictures.job_tables import ENHANCEMENTS, GENERATIONS
+from models.applications.registry import job_tables
 from models.job_tables.rendering import over
 from models.job_tables.template import render
 
@@ -11,7 +11,7 @@ from models.job_tables.template import render
 def test_block_is_repeated_for_each_table_with_a_line_between():
     template = "(\n    --: each job table, UNION ALL between\n    SELECT {{id j}} FROM {{table}} j\n    --: end\n)\n"
 
-    assert render(template, JOB_TABLES) == (
+    assert render(template, job_tables()) == (
         "(\n    SELECT j.id FROM public.image_enhancement_jobs j\n    UNION ALL\n"
         "    SELECT j.id FROM public.mcp_generation_jobs j\n)\n"
     )
@@ -20,7 +20,7 @@ def test_block_is_repeated_for_each_table_with_a_line_between():
 def test_each_of_two_blocks_has_its_own_line_between():
     block = "--: each job table, {} between\n{{{{rows}}}}\n--: end\n"
 
-    assert render(block.format("AND") + "-\n" + block.format("OR"), JOB_TABLES) == (
+    assert render(block.format("AND") + "-\n" + block.format("OR"), job_tables()) == (
         "enhancements\nAND\ngenerations\n-\nenhancements\nOR\ngenerations\n"
     )
 
@@ -28,7 +28,17 @@ def test_each_of_two_blocks_has_its_own_line_between():
 def test_block_may_ask_for_some_tables_only():
     template = "--: each job table whose rows are filled\n{{rows}}\n--: end\n"
 
-    assert render(template, JOB_TABLES) == "enhancements\n"
+    assert render(template, job_tables()) == "enhancements\n"
+
+
+@pytest.mark.parametrize(
+    ("tables", "rest"), [(job_tables(), "a\nin tokens\nb\n"), ([], "a\nfree\nb\n")], ids=["some", "none"]
+)
+def test_block_may_stand_once_if_a_table_is_paid_in_tokens_and_another_if_none_is(tables, rest):
+    block = "--: if {} job table is paid in tokens\n{}\n--: end\n"
+    template = f"a\n{block.format('a', 'in tokens')}{block.format('no', 'free')}b\n"
+
+    assert render(template, tables) == rest
 
 
 def test_line_of_a_fact_without_text_is_left_out():
@@ -39,7 +49,7 @@ def test_line_of_a_fact_without_text_is_left_out():
 
 
 def test_fact_chosen_by_type_refuses_a_type_of_no_table():
-    text = render("{{source of d.job_type}}", JOB_TABLES)
+    text = render("{{source of d.job_type}}", job_tables())
 
     assert text.split() == [
         *("CASE", "WHEN", "d.job_type", "IN", "('enhance',", "'blend')", "THEN", "'enhancement'"),
@@ -62,7 +72,7 @@ def test_fact_chosen_by_type_refuses_a_type_of_no_table():
 )
 def test_what_is_no_block_and_no_fact_is_refused(template, error):
     with pytest.raises(error):
-        render(template, JOB_TABLES)
+        render(template, job_tables())
 
 
 @pytest.mark.parametrize(

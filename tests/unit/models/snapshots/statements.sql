@@ -397,7 +397,8 @@ WITH writes AS MATERIALIZED (
         ON CONFLICT (job_type, job_id) DO UPDATE
         SET input_hash = excluded.input_hash, key = excluded.key, sha256 = excluded.sha256, bytes = excluded.bytes,
             width = excluded.width, height = excluded.height, model = excluded.model,
-            temperature = excluded.temperature, treatments = excluded.treatments, created_at = now())
+            temperature = excluded.temperature, treatments = excluded.treatments, created_at = now(),
+            user_id = excluded.user_id)
 SELECT n, label, set_config('lock_timeout', '800', true) FROM (SELECT n, label FROM written ORDER BY n) every
 
 -- enhancements: carry what stages left to another job
@@ -650,7 +651,8 @@ WITH writes AS MATERIALIZED (
         ON CONFLICT (job_type, job_id) DO UPDATE
         SET input_hash = excluded.input_hash, key = excluded.key, sha256 = excluded.sha256, bytes = excluded.bytes,
             width = excluded.width, height = excluded.height, model = excluded.model,
-            temperature = excluded.temperature, treatments = excluded.treatments, created_at = now())
+            temperature = excluded.temperature, treatments = excluded.treatments, created_at = now(),
+            user_id = excluded.user_id)
 SELECT n, label, set_config('lock_timeout', '800', true) FROM (SELECT n, label FROM written ORDER BY n) every
 
 -- generations: carry what stages left to another job
@@ -700,6 +702,7 @@ CASE WHEN p.job_type IN ('enhance', 'blend') THEN EXISTS (
      WHEN p.job_type = 'original' THEN EXISTS (
          SELECT FROM public.enhanced_images i WHERE i.id = p.job_id AND i."originalR2Key" = p.key)
      WHEN p.job_type IN ('input', 'probe') THEN false
+     WHEN strpos(p.job_type, '.') > 0 THEN true -- of an application that isn't drained any more
      ELSE darkroom.unknown_type(p.job_type)::boolean END
  AS is_named FROM page p ORDER BY p.key
 
@@ -721,6 +724,7 @@ CASE WHEN p.job_type IN ('enhance', 'blend') THEN EXISTS (
      WHEN p.job_type = 'original' THEN EXISTS (
          SELECT FROM public.enhanced_images i WHERE i.id = p.job_id AND i."originalR2Key" = p.key)
      WHEN p.job_type IN ('input', 'probe') THEN false
+     WHEN strpos(p.job_type, '.') > 0 THEN true -- of an application that isn't drained any more
      ELSE darkroom.unknown_type(p.job_type)::boolean END
  AS is_named
 FROM page p ORDER BY p.job_type, p.job_id

@@ -8,11 +8,12 @@ import pytest
 
 from config.tiers import Tier
 from pipelines.errors import BadImageError
-from pipelines.fetching import FetchRefusedError, PictureFetcher
+from pipelines.fetching import PictureFetcher
 from pipelines.imaging.header import DecodeLimits
 from pipelines.job import Job
 from pipelines.options import resolve
 from pipelines.prompts import Purpose
+from pipelines.public_client import FetchRefusedError
 from pipelines.stage_context import StageContext
 from pipelines.stages.generate import generate
 from pipelines.storage.file import FileStorage

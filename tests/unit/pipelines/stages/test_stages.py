@@ -19,7 +19,7 @@ from pipelines.imaging.budget import ByteBudget
 from pipelines.imaging.geometry import PixelBox
 from pipelines.imaging.header import DecodeLimits
 from pipelines.job import Crop, Generated, Job, PromptText
-from pipelines.job_types import JOB_TYPES
+from pipelines.job_types import JOB_TYPES, job_type_of
 from pipelines.options import AnalysisOptions, resolve
 from pipelines.prompts import Purpose
 from pipelines.providers.local.provider import LocalProvider
@@ -70,7 +70,7 @@ def job(**parts):
         "options": resolve(None),
     }
     made = values | parts
-    return Job(purpose=JOB_TYPES[made["job_type"]].purpose, **made)
+    return Job(purpose=job_type_of(made["job_type"]).purpose, **made)
 
 
 async def context_of(pixels, storage, picture_bytes, *, provider=None, **parts):
@@ -87,7 +87,7 @@ async def store(storage, key, data):
 
 async def run_all(context):
     """Run every stage, handing outputs on as the runner does."""
-    for stage in JOB_TYPES[context.job.job_type].stages:
+    for stage in job_type_of(context.job.job_type).stages:
         output = await stage.run(context)
         context.add(output)
     kinds = {"analysis": Analysis, "crop": Crop, "prompt": PromptText}
@@ -184,6 +184,31 @@ async def test_defect_override_forces_and_forbids_a_treatment(pixels, storage):
 
     assert any("brightened" in treatment for treatment in forced.treatments)
     assert not any("brightened" in treatment for treatment in forbidden.treatments)
+
+
+async def test_local_engine_works_on_the_first_of_several_pictures_and_gives_the_aspect_asked_for(pixels, storage):
+    context = await context_of(
+        *(pixels, storage, encoded(scene())),
+        job_type="studio.enhance",
+        image_id=None,
+        input_key="uploads/first.png",
+        more_keys=("uploads/second.png",),
+        aspect=0.5,
+        count=2,
+    )
+    await store(storage, "uploads/second.png", encoded(np.zeros((50, 50, 3), np.uint8)))
+
+    _, last = await run_all(context)
+
+    first, second = context.pictures
+    assert second == last
+    assert first.key == keys.result_key("studio", "user1", "job1", 1, first.sha256)
+    assert last.key == keys.result_key("studio", "user1", "job1", 2, last.sha256)
+    assert first.sha256 == last.sha256  # it makes the same of the same
+    assert first.input_hash != last.input_hash
+    picture = Image.open(io.BytesIO(await storage.get(last.key)))
+    assert picture.size == (512, 1024) == (last.width_px, last.height_px)
+    assert np.asarray(picture).mean() > 60  # the second one is black
 
 
 async def test_blend_takes_light_from_the_second_picture(pixels, storage):

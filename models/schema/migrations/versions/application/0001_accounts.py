@@ -1,6 +1,6 @@
 """Accounts: users, tokens, subscriptions, vouchers and logs.
 
-A snapshot: what these tables were at this revision, whatever models.application says later.
+A snapshot: what these tables were at this revision, whatever models.applications.pictures says later.
 """
 
 import sqlalchemy as sa

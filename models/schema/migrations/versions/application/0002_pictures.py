@@ -1,6 +1,6 @@
 """Pictures: images, pipelines, jobs and albums.
 
-A snapshot: what these tables were at this revision, whatever models.application says later.
+A snapshot: what these tables were at this revision, whatever models.applications.pictures says later.
 """
 
 import sqlalchemy as sa

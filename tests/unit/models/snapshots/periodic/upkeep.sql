@@ -11,10 +11,11 @@ DECLARE
 BEGIN
     WITH facts (user_id, jobs, pictures, tokens, calls, cost, bytes) AS (
         SELECT j."userId", 1, 0, 0::bigint, 0, 0::numeric, 0::bigint FROM darkroom.jobs j
-        WHERE j."createdAt" >= since AND j."createdAt" < until
+        WHERE j.type IN ('enhance', 'blend', 'generate', 'modify') AND j."createdAt" >= since AND j."createdAt" < until
         UNION ALL
         SELECT j."userId", 0, 1, 0, 0, 0, coalesce(j."sizeBytes", 0) FROM darkroom.jobs j
-        WHERE j.status = 'COMPLETED' AND j."processingCompletedAt" >= since AND j."processingCompletedAt" < until
+        WHERE j.type IN ('enhance', 'blend', 'generate', 'modify') AND j.status = 'COMPLETED'
+          AND j."processingCompletedAt" >= since AND j."processingCompletedAt" < until
         UNION ALL
         SELECT i."userId", 0, 0, 0, 0, 0, i."originalSizeBytes" FROM public.enhanced_images i
         WHERE i."createdAt" >= since AND i."createdAt" < until
@@ -24,7 +25,8 @@ BEGIN
           AND t.type IN ('SPEND_ENHANCEMENT', 'SPEND_MCP_GENERATION', 'SPEND_BOX_CREATION', 'REFUND')
         UNION ALL
         SELECT c.user_id, 0, 0, 0, 1, coalesce(c.cost_usd, 0), 0 FROM darkroom.provider_calls c
-        WHERE c.started_at >= since AT TIME ZONE 'utc' AND c.started_at < until AT TIME ZONE 'utc'),
+        WHERE c.job_type IN ('enhance', 'blend', 'generate', 'modify')
+          AND c.started_at >= since AT TIME ZONE 'utc' AND c.started_at < until AT TIME ZONE 'utc'),
     sums AS (
         SELECT f.user_id, sum(f.jobs) AS jobs, sum(f.pictures) AS pictures, sum(f.tokens) AS tokens,
                sum(f.calls) AS calls, sum(f.cost) AS cost, sum(f.bytes) AS bytes

@@ -224,7 +224,8 @@ BEGIN
                  count(*) FILTER (WHERE j.status = 'REFUNDED') AS refunded, max(j.ended) AS ended
           FROM (SELECT coalesce(e.label, r.status) AS status, coalesce(r."processingCompletedAt", r."updatedAt") AS ended
                 FROM darkroom.jobs_of(batch.job_ids) r
-                LEFT JOIN darkroom.refused_ends e ON e.job_type = r.type AND e.job_id = r.id) j) s;
+                LEFT JOIN darkroom.refused_ends e ON e.job_type = r.type AND e.job_id = r.id
+                WHERE r.type IN ('enhance', 'blend')) j) s;  -- another job table may have the same ids
 END $$;
 
 -- Cancel the unfinished jobs of a batch, which refunds them, and return how many were cancelled. If the database refuses
@@ -260,7 +261,8 @@ BEGIN
     cancelled := 0;
     FOR one IN SELECT j.id FROM public.image_enhancement_jobs j JOIN unnest(jobs) k (id) ON j.id = k.id
                WHERE j.status IN ('PENDING', 'PROCESSING') ORDER BY j.id LOOP
-        IF darkroom.cancel_job(one) = 'CANCELLED' THEN
+        -- another job table may have the same id
+        IF darkroom.cancel_job('public.image_enhancement_jobs/' || one) = 'CANCELLED' THEN
             cancelled := cancelled + 1;
         END IF;
     END LOOP;

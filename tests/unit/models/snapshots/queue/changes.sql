@@ -3,8 +3,10 @@
 
 -- Return what may happen to a job's status: 'change'; 'label' (a failed job is labelled REFUNDED); or 'kept': a
 -- terminal status never changes, and programs that write another one without looking shouldn't fail. Raises an error
--- for a change that no program may make.
-CREATE OR REPLACE FUNCTION darkroom.allowed_change(job_id text, before text, after text) RETURNS text
+-- for a change that no program may make, which shows the application's labels where these aren't the statuses.
+CREATE OR REPLACE FUNCTION darkroom.allowed_change(job_id text, before text, after text,
+                                                   shown_before text DEFAULT NULL, shown_after text DEFAULT NULL)
+RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -18,10 +20,11 @@ BEGIN
         END IF;
         RETURN 'kept';
     END IF;
-    IF (before, after) NOT IN (('PENDING', 'PROCESSING'), ('PENDING', 'FAILED'), ('PENDING', 'REFUNDED'), ('PENDING', 'CANCELLED'),
+    IF after IS NULL OR (before, after) NOT IN (('PENDING', 'PROCESSING'), ('PENDING', 'FAILED'), ('PENDING', 'REFUNDED'), ('PENDING', 'CANCELLED'),
        ('PROCESSING', 'PENDING'), ('PROCESSING', 'COMPLETED'), ('PROCESSING', 'FAILED'),
        ('PROCESSING', 'REFUNDED'), ('PROCESSING', 'CANCELLED')) THEN
-        RAISE EXCEPTION 'job % can''t change from % to %', job_id, before, after USING ERRCODE = '23514';
+        RAISE EXCEPTION 'job % can''t change from % to %', job_id, coalesce(shown_before, before),
+            coalesce(shown_after, after, 'NULL') USING ERRCODE = '23514';
     END IF;
     RETURN 'change';
 END $$;
@@ -34,6 +37,14 @@ SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RAISE EXCEPTION 'job % is %: its % don''t change', job_id, status, frozen
         USING ERRCODE = '23514';
+END $$;
+
+-- Raise an error for a change of columns of an unfinished job that don't change.
+CREATE OR REPLACE FUNCTION darkroom.refuse_frozen(job_id text, status text, changed text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'job % is %: % can''t change', job_id, status, changed USING ERRCODE = '23514';
 END $$;
 
 -- BEFORE UPDATE of a job's row, by any program: allows only legal changes of its status, and none of columns on which
@@ -258,8 +269,8 @@ BEGIN
     IF before = after THEN
         RETURN NULL;
     END IF;
-    UPDATE darkroom.job_queue q SET user_id = after WHERE q.user_id = before
-    ;
+    UPDATE darkroom.job_queue q SET user_id = after
+    WHERE q.user_id = before AND q.job_type IN ('enhance', 'blend', 'generate', 'modify');  -- others don't belong to a user of public.users
     -- rows of an earlier user with that id, who is deleted
     DELETE FROM darkroom.opening_balances o WHERE o.user_id = after;
     UPDATE darkroom.opening_balances o SET user_id = after WHERE o.user_id = before;
@@ -270,4 +281,56 @@ BEGIN
     UPDATE darkroom.submissions s SET user_id = after WHERE s.user_id = before;
     UPDATE darkroom.batches b SET user_id = after WHERE b.user_id = before;
     RETURN NULL;
+END $$;
+
+-- Return which of some jobs Darkroom has accepted and not ended yet. The plans are kept.
+CREATE OR REPLACE FUNCTION darkroom.accepted(ids text[], types text[]) RETURNS text[]
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
+SET enable_mergejoin = off SET enable_bitmapscan = off SET jit = off AS $$
+BEGIN
+    IF cardinality(ids) = 0 THEN
+        RETURN '{}';
+    END IF;
+    RETURN ARRAY(SELECT q.job_id FROM darkroom.job_queue q WHERE q.job_type = ANY (types) AND q.job_id = ANY (ids)
+                 UNION SELECT r.job_id FROM darkroom.refused_ends r
+                 WHERE r.job_type = ANY (types) AND r.job_id = ANY (ids));
+END $$;
+
+-- Give jobs another type in the queue and in the record of their charges: a job that waits for its producer may get
+-- another one by what its producer changes. The plans are kept.
+CREATE OR REPLACE FUNCTION darkroom.retype(ids text[], types_before text[], types_after text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
+SET enable_mergejoin = off SET enable_bitmapscan = off SET jit = off AS $$
+BEGIN
+    UPDATE darkroom.job_queue q SET job_type = t.after FROM unnest(ids, types_before, types_after) t (id, before, after)
+    WHERE q.job_type = ANY (types_before) AND q.job_id = ANY (ids) AND q.job_type = t.before AND q.job_id = t.id;
+    UPDATE darkroom.job_money m SET job_type = t.after FROM unnest(ids, types_before, types_after) t (id, before, after)
+    WHERE m.job_type = ANY (types_before) AND m.job_id = ANY (ids) AND m.job_type = t.before AND m.job_id = t.id;
+END $$;
+
+-- Return whether a row of any table refers to a row of a table by a foreign key. Keys whose check is deferred to the
+-- commit count, too: deleting the row would fail only there.
+CREATE OR REPLACE FUNCTION darkroom.is_referred_to(relation regclass, referred jsonb) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+    one record;
+    is_found boolean;
+BEGIN
+    FOR one IN
+        SELECT k.conrelid::regclass AS referring, (
+            SELECT string_agg(format('x.%I = %L', a.attname, referred ->> b.attname), ' AND ')
+            FROM unnest(k.conkey, k.confkey) c (own, other)
+            JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = c.own
+            JOIN pg_attribute b ON b.attrelid = k.confrelid AND b.attnum = c.other) AS condition
+        FROM pg_constraint k WHERE k.contype = 'f' AND k.confrelid = relation AND k.conparentid = 0
+    LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s x WHERE %s)', one.referring, one.condition) INTO is_found;
+        IF is_found THEN
+            RETURN true;
+        END IF;
+    END LOOP;
+    RETURN false;
 END $$;

@@ -56,6 +56,16 @@ BEGIN
     END IF;
 END $$;
 
+-- Return what a submission has said of the statement whose trigger asks (submit.sql); NULL if nothing has been said.
+CREATE OR REPLACE FUNCTION darkroom.entering_terms() RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    said jsonb := nullif(current_setting('darkroom.entering', true), '');
+BEGIN
+    RETURN CASE WHEN (said ->> 'depth')::integer = pg_trigger_depth() THEN said END;
+END $$;
+
 -- Return the time at which the jobs that enter now begin, NULL for at once: as said of this statement (submit.sql), or set
 -- for the whole transaction by its producer: set_config('darkroom.run_at', ..., true).
 CREATE OR REPLACE FUNCTION darkroom.begins_at(said jsonb) RETURNS timestamptz

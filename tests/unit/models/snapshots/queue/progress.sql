@@ -13,11 +13,13 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
     WITH stages AS (
         SELECT s.stage, s.n, darkroom.queue_of(s.stage, q.setting) AS queue
-        FROM unnest(ARRAY['ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING']) WITH ORDINALITY s (stage, n)
+        FROM unnest(CASE WHEN from_stage IN ('CALLING') THEN ARRAY[from_stage]
+                         ELSE ARRAY['ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING'] END) WITH ORDINALITY s (stage, n)
         CROSS JOIN (SELECT darkroom.setting('stage_queues')) q (setting)),
     here AS (
         SELECT f.n, f.queue, (SELECT min(s.n) FROM stages s WHERE s.n > f.n AND s.queue <> f.queue) AS until
-        FROM stages f WHERE f.n = coalesce(array_position(ARRAY['ANALYZING', 'CROPPING', 'PROMPTING', 'GENERATING'], from_stage), 1)),
+        FROM stages f
+        WHERE f.n = coalesce((SELECT s.n FROM stages s WHERE s.stage = from_stage), 1)),
     times AS (
         SELECT s.n, s.n >= h.n AS is_left, s.n >= h.n AND s.n < coalesce(h.until, s.n + 1) AS is_here,
                s.n < h.n AND s.queue = h.queue AND t.basis <> 'stage' AS is_earlier, t.stage IS NULL AS is_guess,
@@ -332,7 +334,8 @@ RETURN trim(to_char(number, 'FM999,999,999,990')) || ' ' || noun || CASE number 
 -- Return a job's status, and while it isn't over its place (1 is next; NULL if it waits for no turn, or if more than 10,000
 -- jobs come before it), an estimate in seconds until it is over, with ranges that hold half and nine tenths of the ends,
 -- and in words what it waits for and what the estimate assumes. Estimates are NULL as long as an operator's decision or
--- something else without an end in sight is in the way. No row means that there is no such job.
+-- something else without an end in sight is in the way. No row means that there is no such job. An id that stands in two job
+-- tables is refused.
 CREATE OR REPLACE FUNCTION darkroom.job_progress(job_id text)
 RETURNS TABLE (status text, stage text, attempt integer, place bigint, eta_s float8, eta_50_low_s float8,
                eta_50_high_s float8, eta_90_low_s float8, eta_90_high_s float8, waits_for text)
@@ -344,33 +347,43 @@ DECLARE
     q darkroom.job_queue;
     outlook record;
     found record;
+    of_type text;
+    of_id text := job_progress.job_id;
 BEGIN
     PERFORM darkroom.require_jobs_shown(); -- a hidden job must not be reported as unknown
-    FOR job IN SELECT j.type, coalesce(e.label, j.status) AS status, j."currentStage" AS stage,
-                      coalesce(e.label, j.status) NOT IN ('PENDING', 'PROCESSING') AS is_over
-               FROM darkroom.jobs_of(ARRAY[job_progress.job_id]) j
-               LEFT JOIN darkroom.refused_ends e ON e.job_type = j.type AND e.job_id = j.id LOOP
-        SELECT o.* INTO q FROM darkroom.job_queue o WHERE o.job_type = job.type AND o.job_id = job_progress.job_id;
-        IF job.is_over OR q.id IS NULL THEN
-            RETURN QUERY SELECT job.status, CASE WHEN job.is_over THEN NULL ELSE job.stage END,
-                (SELECT max(r.attempt) FROM darkroom.stage_runs r
-                 WHERE r.job_id = job_progress.job_id AND r.job_type = job.type),
-                NULL::bigint, NULL::float8, NULL::float8, NULL::float8, NULL::float8, NULL::float8,
-                CASE WHEN NOT job.is_over THEN 'it is in no queue: a scheduler is about to add it or to end it' END;
-            CONTINUE;
-        END IF;
-        SELECT o.* INTO outlook FROM darkroom.outlook(q) o;
-        SELECT greatest(r.eta_s, w.at_least_s) AS eta_s,
-               greatest(r.eta_50_low_s, w.at_least_s) AS eta_50_low_s, greatest(r.eta_50_high_s, w.at_least_s) AS eta_50_high_s,
-               greatest(r.eta_90_low_s, w.at_least_s) AS eta_90_low_s, greatest(r.eta_90_high_s, w.at_least_s) AS eta_90_high_s
-        INTO found FROM darkroom.estimate(outlook.facts) e
-        CROSS JOIN LATERAL darkroom.estimate_range(e.median_s, e.spread,
-                                                   darkroom.scores(outlook.facts ? 'is_running', e.median_s,
-                                                                   (outlook.facts ->> 'passed_s')::float8, clock_timestamp())) r
-        CROSS JOIN LATERAL ( -- it can't end before it may begin
-            SELECT CASE WHEN r.eta_s IS NOT NULL THEN (outlook.facts ->> 'delay_s')::float8 END AS at_least_s) w
-        WHERE outlook.facts ? 'own';
-        RETURN QUERY SELECT job.status, q.stage, q.attempts, outlook.place, found.eta_s, found.eta_50_low_s,
-            found.eta_50_high_s, found.eta_90_low_s, found.eta_90_high_s, outlook.waits_for;
+    LOOP
+        SELECT count(*) OVER () AS number, j.type, coalesce(e.label, j.status) AS status, j."currentStage" AS stage,
+               coalesce(e.label, j.status) NOT IN ('PENDING', 'PROCESSING') AS is_over
+        INTO job FROM darkroom.jobs_of(ARRAY[of_id]) j
+        LEFT JOIN darkroom.refused_ends e ON e.job_type = j.type AND e.job_id = j.id
+        WHERE of_type IS NULL OR j.type = of_type;
+        EXIT WHEN job.number = 1 OR of_type IS NOT NULL;
+        -- no job has this id, so it may be a name; or several have it, which is an error
+        SELECT n.type, n.id INTO of_type, of_id FROM darkroom.job_named(job_progress.job_id) n;
+        EXIT WHEN of_type IS NULL;
     END LOOP;
+    IF job.type IS NULL THEN
+        RETURN;
+    END IF;
+    SELECT o.* INTO q FROM darkroom.job_queue o WHERE o.job_type = job.type AND o.job_id = of_id;
+    IF job.is_over OR q.id IS NULL THEN
+        RETURN QUERY SELECT job.status, CASE WHEN job.is_over THEN NULL ELSE job.stage END,
+            (SELECT max(r.attempt) FROM darkroom.stage_runs r WHERE r.job_id = of_id AND r.job_type = job.type),
+            NULL::bigint, NULL::float8, NULL::float8, NULL::float8, NULL::float8, NULL::float8,
+            CASE WHEN NOT job.is_over THEN 'it is in no queue: a scheduler is about to add it or to end it' END;
+        RETURN;
+    END IF;
+    SELECT o.* INTO outlook FROM darkroom.outlook(q) o;
+    SELECT greatest(r.eta_s, w.at_least_s) AS eta_s,
+           greatest(r.eta_50_low_s, w.at_least_s) AS eta_50_low_s, greatest(r.eta_50_high_s, w.at_least_s) AS eta_50_high_s,
+           greatest(r.eta_90_low_s, w.at_least_s) AS eta_90_low_s, greatest(r.eta_90_high_s, w.at_least_s) AS eta_90_high_s
+    INTO found FROM darkroom.estimate(outlook.facts) e
+    CROSS JOIN LATERAL darkroom.estimate_range(e.median_s, e.spread,
+                                               darkroom.scores(outlook.facts ? 'is_running', e.median_s,
+                                                               (outlook.facts ->> 'passed_s')::float8, clock_timestamp())) r
+    CROSS JOIN LATERAL ( -- it can't end before it may begin
+        SELECT CASE WHEN r.eta_s IS NOT NULL THEN (outlook.facts ->> 'delay_s')::float8 END AS at_least_s) w
+    WHERE outlook.facts ? 'own';
+    RETURN QUERY SELECT job.status, q.stage, q.attempts, outlook.place, found.eta_s, found.eta_50_low_s,
+        found.eta_50_high_s, found.eta_90_low_s, found.eta_90_high_s, outlook.waits_for;
 END $$;

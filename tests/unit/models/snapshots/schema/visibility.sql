@@ -52,12 +52,12 @@ END $$;
 -- money: charging, refunding, adopting and ending jobs depend on these tables. PostgreSQL inlines this expression, for
 -- which each producer asks.
 CREATE OR REPLACE FUNCTION darkroom.may_hide_jobs() RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT pg_catalog.row_security_active('public.users'::pg_catalog.regclass)
+    SELECT pg_catalog.row_security_active('darkroom.settings'::pg_catalog.regclass)
         OR pg_catalog.row_security_active('public.image_enhancement_jobs'::pg_catalog.regclass)
         OR pg_catalog.row_security_active('public.mcp_generation_jobs'::pg_catalog.regclass)
+        OR pg_catalog.row_security_active('public.users'::pg_catalog.regclass)
         OR pg_catalog.row_security_active('public.user_token_balances'::pg_catalog.regclass)
         OR pg_catalog.row_security_active('public.token_transactions'::pg_catalog.regclass)
-        OR pg_catalog.row_security_active('darkroom.settings'::pg_catalog.regclass)
         OR pg_catalog.row_security_active('darkroom.job_queue'::pg_catalog.regclass)
         OR pg_catalog.row_security_active('darkroom.job_money'::pg_catalog.regclass)
         OR pg_catalog.row_security_active('darkroom.opening_balances'::pg_catalog.regclass)

@@ -71,6 +71,21 @@ async def test_picture_keeps_its_margins_of_the_nearest_ratio(gemini, server):
     assert answer.usage.cost_usd == Decimal("0.034032")
 
 
+async def test_picture_that_is_to_get_another_aspect_is_sent_without_margins_and_asks_for_it(gemini, server):
+    prompt = Prompt("A shirt on a model.", ALL_CORRECTIONS, Purpose.MODIFY, is_reshaped=True)
+    pictures = [
+        EncodedImage(encoded(photo(*size_px), "JPEG")) for size_px in ((300, 210), (90, 30), (30, 90), (64, 64))
+    ]
+
+    answer = await gemini.generate(prompt, pictures, 1024, 9 / 16)
+
+    (call,) = server.calls
+    assert call.request["generationConfig"]["imageConfig"]["aspectRatio"] == "9:16"
+    assert [one.size for one in answers.pictures_in(call.request)] == [(300, 210), (90, 30), (30, 90), (64, 64)]
+    with Image.open(io.BytesIO(answer.value.data)) as made:
+        assert made.width / made.height == pytest.approx(9 / 16, rel=0.01)
+
+
 async def test_pictures_leave_without_metadata_upright_and_small(gemini, server):
     picture = photo(4000, 3000)
     exif = Image.Exif()

@@ -2,6 +2,7 @@
 
 import io
 import logging
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -80,6 +81,22 @@ async def test_pictures_ask_for_edits_with_margins_and_without_metadata(openai, 
     with Image.open(io.BytesIO(call.pictures[0])) as sent:
         assert (sent.format, sent.width / sent.height) == ("JPEG", pytest.approx(width / height, rel=0.01))
         assert not sent.getexif()
+
+
+async def test_picture_that_is_to_get_another_aspect_is_sent_without_margins_and_asks_for_it(openai, server):
+    prompt = replace(PROMPT, purpose=Purpose.MODIFY, is_reshaped=True)
+    pictures = [
+        EncodedImage(encoded(photo(*size_px), "JPEG")) for size_px in ((300, 200), (90, 30), (30, 90), (64, 64))
+    ]
+
+    answer = await openai.generate(prompt, pictures, 1024, 0.5)
+
+    (call,) = server.calls
+    assert call.fields["size"] == "1024x1536"
+    sent = [Image.open(io.BytesIO(one)) for one in call.pictures]
+    assert [round(one.width / one.height, 2) for one in sent] == [1.5, 3, 0.33, 1]
+    with Image.open(io.BytesIO(answer.value.data)) as made:
+        assert made.size == (1024, 1536)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The applications whose job tables Darkroom drains: the shipped ones, and those that operators describe in files."""

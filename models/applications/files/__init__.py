@@ -1,0 +1,1 @@
+"""Applications that operators describe in TOML files: reading, trying and describing."""
