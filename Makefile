@@ -121,7 +121,7 @@ proof: $(READY_DEV) $(VENV)/.ready-node $(READY) ## run the slow tests, the benc
 	@$(BIN)/python -m bench.pixels
 	@$(BIN)/python -m bench.ticks --seed $(SEED)
 	@$(BIN)/python -m bench.leftovers --seed $(SEED)
-	@$(MAKE) --no-print-directory chaos MINUTES=45
+	@$(MAKE) --no-print-directory chaos MINUTES=45 TABLES=tests.chaos.studio
 
 SEED ?= 7
 MINUTES ?= 5

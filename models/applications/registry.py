@@ -6,11 +6,13 @@ from typing import Final
 
 from models.applications.application import Application
 from models.applications.pictures.application import PICTURES
+from models.applications.studio import application as studio
 from models.job_tables.accounts import sharing
 from models.job_tables.table import Balance, JobTable, Tokens
 
 SHIPPED: Final[dict[str, Callable[[str], Application]]] = {
     "pictures": lambda _: PICTURES,
+    "studio": studio.application,
 }
 """Functions that describe each shipped application in a schema, by its name."""
 

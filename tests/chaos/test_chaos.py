@@ -15,9 +15,10 @@ from tests.support.patience import HANGS_AFTER_S
 ROOT = Path(__file__).resolve().parents[2]
 DRAIN_S = 200
 SHORT = (
-    *("--seed", "1", "--minutes", "0.3", "--jobs", "150", "--lease-s", "4", "--grace-s", "8", "--fast"),
+    *("--seed", "1", "--minutes", "0.3", "--jobs", "120", "--lease-s", "4", "--grace-s", "8", "--fast"),
     *("--hang-s", "5", "--slowest-call-s", "2", "--storage-fault-s", "3", "--drain-s", str(DRAIN_S)),
-    *("--supervisors", "2", "--processes", "1", "--kill", "2", "--tables", "tests.integration.third_table.orders"),
+    *("--supervisors", "2", "--processes", "1", "--kill", "2"),
+    *("--tables", "tests.integration.third_table.orders,tests.chaos.studio"),
 )
 
 
@@ -39,7 +40,7 @@ def test_promises_hold_under_every_kind_of_fault():
     assert report["submitted"] > 100
     assert report["statuses"]["COMPLETED"] > 50
     assert report["provider"]["picture"] > 50
-    assert {"frame", "gift"} <= set(report["types"])
+    assert {"frame", "gift", "studio.generate", "studio.modify"} <= set(report["types"])
 
 
 def test_plan_follows_from_its_seed_and_makes_what_it_was_asked_for():

@@ -1,0 +1,31 @@
+"""The description of `studio`."""
+
+from pathlib import Path
+from typing import Final
+
+from models.applications.application import Application
+from models.applications.studio.job_table import generations
+from models.job_tables.rendering import identifier
+
+_SQL: Final = Path(__file__).with_name("studio.sql")
+
+_NEEDS: Final = {
+    "users": "_id email name externalId tokenBalance totalTokensPurchased",
+    "files": "_id userId category storageId url width height sizeBytes createdAt",
+    "generations": "_id userId status prompt parameters productImageFiles modelImageFiles resultImageFiles tokensUsed "
+    "error startedAt completedAt createdAt",
+    "usage": "_id userId action timestamp metadata",
+}
+
+
+def application(schema: str) -> Application:
+    """Return the application whose tables stand in a schema."""
+    quoted = identifier(schema)
+    return Application(
+        name="studio",
+        schema=schema,
+        tables=(generations(quoted),),
+        needs=_NEEDS,
+        references={f"{quoted}.files": ("storageId", "url")},
+        sql=_SQL.read_text(encoding="utf-8").replace("{schema}", quoted),
+    )
