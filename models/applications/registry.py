@@ -39,8 +39,8 @@ def has_pictures() -> bool:
 
 
 def fits(periodic_task: str) -> bool:
-    """Return whether a periodic task is of use here: not if only applications need it that aren't drained."""
-    return any(periodic_task in one.periodic_tasks for one in _in_use) or periodic_task not in PICTURES.periodic_tasks
+    """Return whether a periodic task is of use here: not if only `pictures` needs it, and isn't drained."""
+    return has_pictures() or periodic_task not in PICTURES.periodic_tasks
 
 
 def job_tables() -> tuple[JobTable, ...]:

@@ -2,7 +2,7 @@
 
 from textwrap import indent
 
-from models.job_tables.rendering import listed, quoted, types
+from models.job_tables.rendering import QUOTE, listed, quoted, shown_status, types
 from models.job_tables.row_facts import OF_A_ROW, waits_until
 from models.job_tables.table import JobTable
 
@@ -12,20 +12,14 @@ def may_wait(table: JobTable) -> bool:
     return bool(table.held_labels or table.scheduled_at)
 
 
-def _shown(table: JobTable, row: str) -> str:
-    # The row is read as JSON, as in every guard: a cached plan with the column's type would fail after the type is
-    # changed
-    return f"to_jsonb({row}) ->> {quoted(table.status_column.strip(chr(34)))}"
-
-
 def refuse_held(table: JobTable) -> str:
     """Return PL/pgSQL that refuses two changes of a status: claiming a held job, and holding one that was claimed."""
     if not table.held_labels:
         return ""
-    held, before, after = listed(table.held_labels), _shown(table, "OLD"), _shown(table, "NEW")
+    held, before, after = listed(table.held_labels), shown_status(table, "OLD"), shown_status(table, "NEW")
     claimed = (
         "EXISTS (SELECT FROM darkroom.job_queue q\n"
-        f"    WHERE q.job_id = to_jsonb(OLD) ->> {quoted(table.id_column.strip(chr(34)))}\n"
+        f"    WHERE q.job_id = to_jsonb(OLD) ->> {quoted(table.id_column.strip(QUOTE))}\n"
         f"      AND q.job_type IN ({types(table)}) AND q.claimed_at IS NOT NULL)"
     )
     return (
@@ -44,7 +38,7 @@ def allow_while_held(table: JobTable, and_keeps_results: str) -> str:
     always = [column for column in table.frozen if column not in table.open_while_held]
     before, after = (f"({', '.join(f'{row}.{name}' for name in always)})" for row in ("OLD", "NEW"))
     return (
-        f"IF {_shown(table, 'OLD')} IN ({listed(table.held_labels)}) THEN\n"
+        f"IF {shown_status(table, 'OLD')} IN ({listed(table.held_labels)}) THEN\n"
         f"    SELECT {before} IS NOT DISTINCT FROM {after}{and_keeps_results} INTO is_same_job\n"
         f"    FROM (SELECT) one LEFT JOIN {table.name} j ON false;\nEND IF;"
     )

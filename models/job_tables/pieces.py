@@ -1,7 +1,6 @@
 """Longer parts of SQL for one job table: the checks and steps when a row is inserted or updated."""
 
 import re
-from typing import Final
 
 from models.job_state import JobStatus
 from models.job_tables.books import rows_that_enter
@@ -13,6 +12,7 @@ from models.job_tables.rendering import (
     now,
     over,
     quoted,
+    shown_status,
 )
 from models.job_tables.row_facts import OF_A_ROW
 from models.job_tables.table import JobTable
@@ -121,18 +121,14 @@ def set_the_end(table: JobTable) -> str:
 
 def shown_before(table: JobTable) -> str:
     """Return SQL for the status before a change, in the application's own word."""
-    return "before" if table.are_labels_ours else f"to_jsonb(OLD) ->> {quoted(table.status_column.strip(QUOTE))}"
+    return "before" if table.are_labels_ours else shown_status(table, "OLD")
 
 
 def shown_change(table: JobTable) -> str:
     """Return SQL for the labels before and after a change of a status; empty where labels are statuses."""
     if table.are_labels_ours:
         return ""
-    field = quoted(table.status_column.strip('"'))
-    return f", to_jsonb(OLD) ->> {field}, to_jsonb(NEW) ->> {field}"
-
-
-QUOTE: Final = '"'
+    return f", {shown_status(table, 'OLD')}, {shown_status(table, 'NEW')}"
 
 
 def touch(table: JobTable) -> str:

@@ -18,6 +18,8 @@ NEXT: Final = ",\n            "
 NOW: Final = "darkroom.utc_now()"
 """The present time in UTC, in fragments of tables whose rows don't say when they were made."""
 
+QUOTE: Final = '"'
+
 _ROW: Final = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*")|\br(?=\.)""")
 """Matches a quoted text or name, which stays as it is, or the alias of the job's row."""
 
@@ -30,6 +32,14 @@ def over(fragment: str, alias: str) -> str:
 def quoted(text: str) -> str:
     """Return a text as a SQL literal."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def shown_status(table: JobTable, row: str) -> str:
+    """Return SQL for the label in a row of a trigger, `OLD` or `NEW`.
+
+    The row is read as JSON: a cached plan with the column's type would fail after the type is changed.
+    """
+    return f"to_jsonb({row}) ->> {quoted(table.status_column.strip(QUOTE))}"
 
 
 def identifier(name: str) -> str:
