@@ -6,7 +6,7 @@
 --                            decreased_at
 --   provider_day NAME, day   used: requests, state.images: pictures; the day is the provider's own
 --   budget PAYER, day/epoch  used: USD counted, state.calls: calls counted, state.free_calls: those of jobs of tier FREE;
---                            payers are all, user:ID, anonymous
+--                            payers are all, user:ID, user:APPLICATION/ID, anonymous
 --
 -- A cell is one row. `changes` counts its changes, and `version`, the last column of the key, grows with every 32nd of
 -- them. Within a version changes are heap-only updates; the newest row is found by its highest version, after at most

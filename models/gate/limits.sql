@@ -25,6 +25,9 @@ BEGIN
         {{unpaid}}
     --: end
     END CASE; -- any other type raises an error: no table has such jobs
+    --: if a job table is of another application
+    user_id := darkroom.user_key(job_type, user_id);
+    --: end
     RETURN 'user:' || user_id;
 END $$;
 

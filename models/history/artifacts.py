@@ -6,6 +6,7 @@ from typing import Any
 from config.values import value
 from models.connections import Connection
 from models.queue.claims import Claim, FencedError
+from models.queue.user_keys import user_key
 
 
 @value
@@ -85,7 +86,7 @@ async def find_same(connection: Connection, claim: Claim, input_hash: str) -> Ar
         f"""SELECT {_COLUMNS} FROM darkroom.artifacts a
             WHERE a.input_hash = $1 AND a.user_id = $2 AND a.job_type = $3 ORDER BY a.created_at DESC LIMIT 1""",
         input_hash,
-        claim.user_id,
+        user_key(claim.job_type, claim.user_id),
         claim.job_type,
     )
     return None if row is None else Artifact(**row)

@@ -102,6 +102,15 @@ def _others_paid(tables: Sequence[JobTable], array: str, row_type: str, fields: 
     )
 
 
+def _token_payees(tables: Sequence[JobTable]) -> str:
+    """Return PL/pgSQL that finds whose jobs are paid in tokens among those that ended; empty if all jobs are."""
+    paid = [one for table in tables if isinstance(table.money, Tokens) for one in table.job_types]
+    if all(isinstance(table.money, Tokens) for table in tables):
+        return ""
+    found = f"SELECT DISTINCT e.user_id FROM unnest(ended) e WHERE e.job_type IN ({listed(paid)}) ORDER BY 1"
+    return f"ids := ARRAY({found});"
+
+
 def _payer_exists(tables: Sequence[JobTable], job_type: str, user: str) -> str:
     """Return a SQL condition that the user who paid for a job still exists, from the job's type and the user's id."""
 
@@ -171,6 +180,7 @@ _OF_ALL: Final[Mapping[str, Callable[[Sequence[JobTable]], str]]] = {
     "keep ends that are paid in tokens": lambda tables: _others_paid(
         tables, "ended", "change", "job_type job_id user_id status stage reason"
     ),
+    "find token payees": _token_payees,
     "label changes": lambda _: _pairs(sorted(LABEL_CHANGES)),
 }
 
@@ -182,6 +192,7 @@ _CHOICES: Final[Mapping[str, Callable[[JobTable, Sequence[JobTable]], bool]]] = 
     "with a balance of its own": lambda table, _: isinstance(table.money, Balance),
     "with a ledger of its own": lambda table, _: isinstance(table.money, Balance) and bool(table.money.ledger),
     "is of pictures": lambda table, _: table.application == "pictures",
+    "is of another application": lambda table, _: table.application != "pictures",
     "that opens accounts": accounts.opens_accounts,
 }
 

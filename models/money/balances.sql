@@ -340,8 +340,7 @@ BEGIN
     JOIN darkroom.balances_of_{{account}}(of_payers) b ON b.user_id = e.user_id AND b.balance IS NOT NULL
     WHERE e.application = {{application}} AND e.user_id = ANY (of_payers) AND e.user_id <> ALL (of_payers_before)
     GROUP BY e.user_id HAVING sum(e.amount) <> 0;
-    UPDATE darkroom.job_queue q SET user_id = m.after FROM unnest(of_payers_before, of_payers) m (before, after)
-    WHERE q.user_id = ANY (of_payers_before) AND q.user_id = m.before AND q.job_type IN ({{account types}});
+    PERFORM darkroom.follow_users(ARRAY[{{account types}}], of_payers_before, of_payers);
 END $$;
 
 -- Settle an account whose entries don't explain its balance, for which somebody changed it around the triggers: raise a

@@ -27,7 +27,8 @@ WHERE $1::text IS NULL OR u.id = $1
 ORDER BY u."createdAt" DESC, u.id LIMIT $2
 """
 _JOBS: Final = """
-SELECT j.status, count(*) AS count FROM darkroom.jobs j WHERE j."userId" = $1 GROUP BY j.status ORDER BY j.status
+SELECT j.status, count(*) AS count FROM darkroom.jobs j WHERE j."userId" = $1 AND j.type = ANY ($2::text[])
+GROUP BY j.status ORDER BY j.status
 """
 
 
@@ -90,5 +91,6 @@ async def count_users(connection: Connection) -> int:
 
 
 async def count_jobs_of(connection: Connection, user_id: str) -> dict[str, int]:
-    """Count a user's jobs by their status."""
-    return {row["status"]: row["count"] for row in await connection.fetch(_JOBS, user_id)}
+    """Count the jobs of a user of `pictures` by their status."""
+    types = [one for one in job_types() if is_of_pictures(one)]
+    return {row["status"]: row["count"] for row in await connection.fetch(_JOBS, user_id, types)}

@@ -70,6 +70,9 @@ BEGIN
                   WHERE NOT EXISTS (SELECT FROM darkroom.job_money m WHERE m.job_type = j.job_type
                                     AND m.job_id = j.job_id AND m.kind = 'refund')
                   ORDER BY j.ordinality);
+    --: if a job table is of another application
+    ours := darkroom.with_user_keys(ours);
+    --: end
     entered := darkroom.enqueue(ours, (SELECT jsonb_object_agg(s.key, s.value) FROM darkroom.settings s
                                        WHERE s.key = ANY ('{pauses,stage_queues,user_caps,weights,priority_head_start}')));
     ids := ARRAY(SELECT o.job_id FROM unnest(ours) o);

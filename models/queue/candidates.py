@@ -8,11 +8,15 @@ from uuid import UUID
 from asyncpg import Record
 
 from models.queue.transitions import JobRef
+from models.queue.user_keys import user_of_key
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateJob:
-    """A job that housekeeping selected. `lease_token` is that of its claim; None if no worker has claimed it."""
+    """A job that housekeeping selected. `lease_token` is that of its claim; None if no worker has claimed it.
+
+    `user_id` is the application's own, not the key that the queue has.
+    """
 
     ref: JobRef
     user_id: str
@@ -24,7 +28,8 @@ class CandidateJob:
     def of(cls, row: Record) -> Self:
         """Build the candidate from a row with the columns of CANDIDATE_COLUMNS."""
         ref = JobRef(row["job_type"], row["job_id"], row["id"])
-        return cls(ref, row["user_id"], row["stage"], row["attempts"], row["lease_token"])
+        user_id = user_of_key(row["job_type"], row["user_id"])
+        return cls(ref, user_id, row["stage"], row["attempts"], row["lease_token"])
 
 
 CANDIDATE_COLUMNS = "q.id, q.job_type, q.job_id, q.user_id, q.stage, q.attempts, q.lease_token"

@@ -17,6 +17,7 @@ from models.job_tables.rendering import FINISHED, NEXT, as_id, assigned, label, 
 from models.job_tables.table import JobTable
 from models.queue.fair import ASKS, UNCHECKED, admit
 from models.queue.pauses import HELD_AT_ONCE, RESUMED, hold_paused
+from models.queue.user_keys import user_of_key
 
 
 class ClaimLostError(Exception):
@@ -52,8 +53,12 @@ class Claim:
 
     @classmethod
     def from_row(cls, row: Record) -> "Claim":
-        """Build a claim from a row of the statement that claims, whose columns begin in the order of the attributes."""
-        return cls(*row[:_ATTRIBUTES])
+        """Build a claim from a row of the statement that claims, whose columns begin in the order of the attributes.
+
+        The queue has the user's key.
+        """
+        number, job_type, job_id, key, *others = row[:_ATTRIBUTES]
+        return cls(number, job_type, job_id, user_of_key(job_type, key), *others)
 
 
 _ATTRIBUTES: Final = len(fields(Claim))

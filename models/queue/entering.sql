@@ -295,6 +295,11 @@ BEGIN
                 USING ERRCODE = 'P0001', DETAIL = format('given %s, expected 0 or more', negative.cost);
         END IF;
     END IF;
+    --: if a job table is of another application
+    IF strpos((jobs[1]).job_type, '.') > 0 THEN  -- charges are of users' ids; from here on only users' keys are needed
+        jobs := darkroom.with_user_keys(jobs);
+    END IF;
+    --: end
     IF cardinality(jobs) = 1 AND current_setting('transaction_isolation') = 'read committed'
             --: each job table whose jobs may wait
             AND (jobs[1]).job_type NOT IN ({{types}})

@@ -20,7 +20,7 @@ from models.queue.refusal import CHECK_CONSTRAINTS_NOW
 _IDS: Final = """
 SELECT j.type, j.id FROM darkroom.jobs j
 WHERE (cardinality($1::text[]) = 0 OR j.status = ANY ($1::text[]))
-  AND ($2::text IS NULL OR j."userId" = $2) AND ($3::text IS NULL OR j.type = $3)
+  AND ($2::text IS NULL OR j."userId" = $2) AND ($3::text[] IS NULL OR j.type = ANY ($3::text[]))
   AND ($4::timestamptz IS NULL OR j."createdAt" >= $4 AT TIME ZONE 'utc')
   AND ($5::text IS NULL OR strpos(lower(j."errorMessage"), lower($5)) > 0)
   AND NOT ($6 AND EXISTS (SELECT FROM darkroom.operator_actions a
@@ -45,20 +45,37 @@ _CANCEL: Final = "SELECT darkroom.cancel_job($1)"
 
 
 @dataclass(frozen=True, slots=True)
+class UserOfJobs:
+    """A user by the id that rows of jobs have; of one application, or of every one that has such a user."""
+
+    id: str
+    application: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobFilter:
     """Which jobs an operator selects. A field that isn't given excludes no job.
 
-    `since` is the earliest creation time; `error` is a text that the error message contains, in upper or lower case.
-    With `leaves_out_retried`, jobs that an operator has already retried aren't selected; the retry of many jobs uses
-    it.
+    `user` is a user of one application, or whoever has an id in any. `since` is the earliest creation time; `error` is
+    a text that the error message contains, in upper or lower case. With `leaves_out_retried`, jobs that an operator has
+    already retried aren't selected; the retry of many jobs uses it.
     """
 
     statuses: Sequence[str] = ()
-    user_id: str | None = None
+    user: UserOfJobs | None = None
     job_type: str | None = None
     since: datetime | None = None
     error: str | None = None
     leaves_out_retried: bool = False
+
+    @property
+    def types(self) -> list[str] | None:
+        """The types of jobs that may be selected; None for all."""
+        application = None if self.user is None else self.user.application
+        if application is None:
+            return None if self.job_type is None else [self.job_type]
+        own = [one for table in job_tables() if table.application == application for one in table.job_types]
+        return own if self.job_type is None else [one for one in own if one == self.job_type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +157,8 @@ async def count_jobs(connection: Connection, wanted: JobFilter) -> int:
 
 
 def _terms(wanted: JobFilter) -> tuple[object, ...]:
-    terms = (list(wanted.statuses), wanted.user_id, wanted.job_type, wanted.since, wanted.error)
-    return (*terms, wanted.leaves_out_retried)
+    user_id = None if wanted.user is None else wanted.user.id
+    return (list(wanted.statuses), user_id, wanted.types, wanted.since, wanted.error, wanted.leaves_out_retried)
 
 
 async def read_jobs(connection: Connection, names: Sequence[str]) -> list[Job]:

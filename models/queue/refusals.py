@@ -40,6 +40,7 @@ from models.queue.transitions import (
     Snoozed,
     Transition,
 )
+from models.queue.user_keys import user_of_key
 
 log = EventLogger(__name__)
 
@@ -296,7 +297,7 @@ async def end_refused(
                 _END,
                 held["job_type"],
                 held["job_id"],
-                held["user_id"],
+                user_of_key(held["job_type"], held["user_id"]),
                 failed.reason,
                 refusal_text(error),
                 not is_late,

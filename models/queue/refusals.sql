@@ -18,7 +18,16 @@ BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RETURN false;
     END IF;
+    --: each job table with a balance of its own
+    ids := ARRAY(SELECT DISTINCT e.user_id FROM unnest(ended) e WHERE e.job_type IN ({{types}}) ORDER BY 1);
+    SELECT count(*) INTO locked FROM (SELECT FROM {{balances}} b WHERE b.{{payer column}} = ANY ({{payers from ids}})
+                                      ORDER BY b.{{payer column}} FOR NO KEY UPDATE SKIP LOCKED) l;
+    IF locked < (SELECT count(*) FROM {{balances}} b WHERE b.{{payer column}} = ANY ({{payers from ids}})) THEN
+        RETURN false;
+    END IF;
+    --: end
     --: if a job table is paid in tokens
+    {{find token payees}}
     SELECT count(*) INTO locked FROM (SELECT FROM public.users u WHERE u.id = ANY (ids)
                                       ORDER BY u.id FOR KEY SHARE SKIP LOCKED) l;
     IF locked < (SELECT count(*) FROM public.users u WHERE u.id = ANY (ids)) THEN
@@ -27,13 +36,6 @@ BEGIN
     SELECT count(*) INTO locked FROM (SELECT FROM public.user_token_balances b WHERE b."userId" = ANY (ids)
                                       ORDER BY b."userId" FOR NO KEY UPDATE SKIP LOCKED) l;
     IF locked < (SELECT count(*) FROM public.user_token_balances b WHERE b."userId" = ANY (ids)) THEN
-        RETURN false;
-    END IF;
-    --: end
-    --: each job table with a balance of its own
-    SELECT count(*) INTO locked FROM (SELECT FROM {{balances}} b WHERE b.{{payer column}} = ANY ({{payers from ids}})
-                                      ORDER BY b.{{payer column}} FOR NO KEY UPDATE SKIP LOCKED) l;
-    IF locked < (SELECT count(*) FROM {{balances}} b WHERE b.{{payer column}} = ANY ({{payers from ids}})) THEN
         RETURN false;
     END IF;
     --: end

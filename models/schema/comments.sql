@@ -16,7 +16,8 @@ COMMENT ON TABLE darkroom.job_queue IS
 COMMENT ON COLUMN darkroom.job_queue.id IS 'Id of the queue row.';
 COMMENT ON COLUMN darkroom.job_queue.job_type IS 'The job''s type: enhance, blend, generate or modify.';
 COMMENT ON COLUMN darkroom.job_queue.job_id IS 'The job''s id in its job table.';
-COMMENT ON COLUMN darkroom.job_queue.user_id IS 'The id of the user who submitted the job.';
+COMMENT ON COLUMN darkroom.job_queue.user_id IS
+    'The user who submitted the job: the id, and for applications other than pictures APPLICATION/ID.';
 COMMENT ON COLUMN darkroom.job_queue.tier IS 'The job''s tier.';
 COMMENT ON COLUMN darkroom.job_queue.queue IS 'The queue from which workers claim it.';
 COMMENT ON COLUMN darkroom.job_queue.stage IS 'The stage that runs or comes next.';
@@ -65,7 +66,7 @@ COMMENT ON COLUMN darkroom.job_queue.run_token IS
 COMMENT ON TABLE darkroom.turns IS
     'Whose turn is when: for each queue and user the finish tag of the job that entered last. A row below virtual time says nothing any more.';
 COMMENT ON COLUMN darkroom.turns.queue IS 'The queue.';
-COMMENT ON COLUMN darkroom.turns.user_id IS 'The user''s id.';
+COMMENT ON COLUMN darkroom.turns.user_id IS 'The user, as job_queue has it.';
 COMMENT ON COLUMN darkroom.turns.finish IS 'Start tag plus units of the user''s last job, in millionths of a token.';
 COMMENT ON SEQUENCE darkroom.freed_slots_id_seq IS 'Gives rows of darkroom.freed_slots their id.';
 COMMENT ON SEQUENCE darkroom.virtual_time_seq IS
@@ -75,7 +76,7 @@ COMMENT ON SEQUENCE darkroom.head_start_seq IS
 COMMENT ON TABLE darkroom.freed_slots IS
     'Users who may have a free slot under their cap; the next claim looks, and deletes the row.';
 COMMENT ON COLUMN darkroom.freed_slots.id IS 'Id of the row.';
-COMMENT ON COLUMN darkroom.freed_slots.user_id IS 'The user''s id.';
+COMMENT ON COLUMN darkroom.freed_slots.user_id IS 'The user, as job_queue has it.';
 
 COMMENT ON TABLE darkroom.workers IS
     'One row for each worker process, with its lease. A worker whose lease has expired counts as dead, and its jobs are rescued.';
@@ -154,7 +155,7 @@ COMMENT ON COLUMN darkroom.provider_calls.output_units IS 'What came back, in th
 COMMENT ON COLUMN darkroom.provider_calls.images IS 'How many pictures came back.';
 COMMENT ON COLUMN darkroom.provider_calls.cost_usd IS
     'What it cost in USD, by the answer or else by the table of prices.';
-COMMENT ON COLUMN darkroom.provider_calls.payer IS 'The payer whose budget it is counted in: user:ID, or anonymous.';
+COMMENT ON COLUMN darkroom.provider_calls.payer IS 'The payer whose budget it is counted in: user:ID, user:APPLICATION/ID for applications other than pictures, or anonymous.';
 COMMENT ON COLUMN darkroom.provider_calls.quoted_usd IS 'What the gate counted before the call, in USD.';
 COMMENT ON COLUMN darkroom.provider_calls.quoted_images IS 'How many pictures the gate counted before the call.';
 COMMENT ON COLUMN darkroom.provider_calls.zone IS 'Time zone in which the provider''s day of quota begins.';
@@ -169,7 +170,7 @@ COMMENT ON TABLE darkroom.artifacts IS
 COMMENT ON COLUMN darkroom.artifacts.job_type IS 'The job''s type: enhance, blend, generate or modify.';
 COMMENT ON COLUMN darkroom.artifacts.job_id IS 'The job''s id.';
 COMMENT ON COLUMN darkroom.artifacts.input_hash IS 'Hash of all that the picture depends on, as 64 hex digits.';
-COMMENT ON COLUMN darkroom.artifacts.user_id IS 'The id of the user who submitted the job.';
+COMMENT ON COLUMN darkroom.artifacts.user_id IS 'The user who submitted the job, as job_queue has it.';
 COMMENT ON COLUMN darkroom.artifacts.key IS 'The object''s key in the storage.';
 COMMENT ON COLUMN darkroom.artifacts.sha256 IS 'SHA-256 of the object''s bytes, in hex.';
 COMMENT ON COLUMN darkroom.artifacts.bytes IS 'Size of the object in bytes.';
@@ -358,7 +359,7 @@ COMMENT ON COLUMN darkroom.album_batches.at IS 'When the batch was made.';
 COMMENT ON TABLE darkroom.limits IS
     'Cells: numbers of rates, budgets and breakers of providers, each changed under its own row lock. Of several rows of a cell the one with the highest version holds.';
 COMMENT ON COLUMN darkroom.limits.scope IS 'provider, provider_day or budget.';
-COMMENT ON COLUMN darkroom.limits.name IS 'The provider, or the payer: all, user:ID or anonymous.';
+COMMENT ON COLUMN darkroom.limits.name IS 'The provider, or the payer: all, user:ID, user:APPLICATION/ID or anonymous.';
 COMMENT ON COLUMN darkroom.limits.window_start IS 'The day that is counted; epoch for numbers of no single day.';
 COMMENT ON COLUMN darkroom.limits.used IS 'The counted number: calls, requests, or USD.';
 COMMENT ON COLUMN darkroom.limits.state IS 'Further numbers of the cell, by name.';

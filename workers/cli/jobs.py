@@ -47,8 +47,8 @@ def list_(
     require_known(status, job_type)
 
     async def work(runtime: Runtime) -> int:
-        user_id = None if user is None else await user_of_jobs(runtime, user)
-        wanted = JobFilter([one.upper() for one in status or []], user_id, job_type, since, error)
+        of_user = None if user is None else await user_of_jobs(runtime, user)
+        wanted = JobFilter([one.upper() for one in status or []], of_user, job_type, since, error)
         found = await list_jobs(runtime, wanted, limit=limit)
         if as_json:
             print_json([job.columns for job in found])

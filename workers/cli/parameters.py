@@ -102,7 +102,8 @@ Statuses = Annotated[
     ),
 ]
 OfUser = Annotated[
-    str | None, typer.Option("--user", metavar="USER", help="Only jobs of this user, given by e-mail or id.")
+    str | None,
+    typer.Option("--user", metavar="USER", help="Only jobs of this user, given by e-mail, id or APPLICATION/ID."),
 ]
 JobType = Annotated[
     str | None,

@@ -72,9 +72,9 @@ def retry(
     async def work(runtime: Runtime) -> int:
         names = list(dict.fromkeys([await whole_id(runtime, "job", one) for one in job_ids or []]))
         if is_filter:
-            user_id = None if user is None else await user_of_jobs(runtime, user)
+            of_user = None if user is None else await user_of_jobs(runtime, user)
             statuses = [one.upper() for one in status or ["FAILED", "REFUNDED"]]
-            wanted = JobFilter(statuses, user_id, job_type, since, error, leaves_out_retried=True)
+            wanted = JobFilter(statuses, of_user, job_type, since, error, leaves_out_retried=True)
             names = [job.name for job in reversed(await list_jobs(runtime, wanted, limit=limit))]  # in their old order
             if not names and not as_json:
                 note("there are no such jobs")

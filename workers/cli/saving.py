@@ -51,8 +51,8 @@ def save(
     async def work(runtime: Runtime) -> int:
         ids = list(job_ids or [])
         if not ids:
-            user_id = None if user is None else await user_of_jobs(runtime, user)
-            wanted = JobFilter(user_id=user_id, since=since)
+            of_user = None if user is None else await user_of_jobs(runtime, user)
+            wanted = JobFilter(user=of_user, since=since)
             found = await list_jobs(runtime, wanted, limit=sys.maxsize)  # new jobs must displace none
             ids = [job.name for job in reversed(found)]
         saved, failed = await _save(runtime, ids, folder)

@@ -116,8 +116,10 @@ async def rehearse_retries(runtime: Runtime, names: Iterable[str], terms: RetryT
         finally:
             await transaction.rollback()
 
-    by_user = sorted(found.items(), key=lambda one: str(one[1].user_id))
-    for _, jobs in groupby(by_user, lambda one: one[1].user_id):
+    def payer(one: tuple[str, Job]) -> tuple[str, str]:
+        return one[1].key.table.application, str(one[1].user_id)
+
+    for _, jobs in groupby(sorted(found.items(), key=payer), payer):
         await runtime.database.run(partial(rehearse, jobs=list(jobs)))
     return [outcomes[name] for name in asked]
 

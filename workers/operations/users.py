@@ -7,12 +7,14 @@ from typing import Final
 
 import asyncpg
 
+from models.applications.pictures.application import PICTURES
 from models.applications.registry import applications, has_pictures
 from models.connections import Connection
 from models.history.actions import record_action
 from models.money import users
 from models.money.ledger import MOST_TOKENS, add_tokens, balance_of
 from models.money.users import User, UserRecord, make_user
+from models.queue.job_rows import UserOfJobs
 from models.schema.server import server_time_in_milliseconds
 from models.schema.settings import is_managed, money_mode
 from workers.operations.errors import InvalidInputError, NotFoundError, OperationError, WrongModeError
@@ -62,23 +64,29 @@ async def find_user(runtime: Runtime, email_or_id: str) -> User:
     return user
 
 
-async def user_of_jobs(runtime: Runtime, given: str) -> str:
-    """Return the id of a user as the rows of jobs have it.
+async def user_of_jobs(runtime: Runtime, given: str) -> UserOfJobs:
+    """Return a user whose jobs are meant: by e-mail or id, or by APPLICATION/ID where several applications are drained.
 
     Users of `pictures` are found as by `find_user`. Only the rows of jobs say who the users of other applications are,
-    so where such an application is drained, a text by which no user is found is taken for an id.
+    so where such an application is drained, a text by which no user is found is taken for an id, or APPLICATION/ID.
+    Without an application, users of all applications who have the id are meant.
 
     Raises:
         AmbiguousIdError: several ids of users of `pictures` begin with the text.
         NotFoundError: there is no such user, and only `pictures` is drained.
     """
+    drained = [one.name for one in applications()]
+    application, slash, user_id = given.partition("/")
+    named = UserOfJobs(user_id, application) if slash and len(drained) > 1 and application in drained else None
     if not has_pictures():
-        return given
+        return named or UserOfJobs(given)
     try:
-        return (await find_user(runtime, given)).id
+        return UserOfJobs((await find_user(runtime, given)).id)
     except NotFoundError:
-        if len(applications()) > 1:
-            return given
+        if named is not None and application == PICTURES.name:
+            return UserOfJobs((await find_user(runtime, user_id)).id, application)
+        if len(drained) > 1:
+            return named or UserOfJobs(given)
         raise
 
 

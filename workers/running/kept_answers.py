@@ -20,6 +20,7 @@ from models.database_retries import commit_with_retries, read_with_retries
 from models.gate.provider_calls import record_unusable
 from models.history.objects import own_object
 from models.queue.claims import ClaimLostError
+from models.queue.user_keys import user_key
 from pipelines.errors import (
     BadImageError,
     BrokenAnswerError,
@@ -84,7 +85,8 @@ class KeptAnswer:
         An error of a stage says that the answer can't be used, unless the pixel child was lost: it isn't tried again.
         After any other end of the block, such as a lack of memory, `keep_after` stores it.
         """
-        key = answer_key(self._job.claim.user_id, self._job.claim.job_id, asked_hash)
+        claim = self._job.claim
+        key = answer_key(user_key(claim.job_type, claim.user_id), claim.job_id, asked_hash)
         if key != self._key:  # otherwise the database was lost in this block, and the stage is run again
             await self._find(key)
             self._key = key

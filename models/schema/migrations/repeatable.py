@@ -31,6 +31,7 @@ FILES: Final = (
     "money/tokens.sql",
     "money/balances.sql",
     "money/money.sql",
+    "queue/user_keys.sql",
     "queue/fair.sql",
     "queue/entering.sql",
     "queue/adopting.sql",

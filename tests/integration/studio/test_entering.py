@@ -52,7 +52,7 @@ async def test_generation_enters_and_is_charged_in_its_own_statement(foreign):
     assert await entries(foreign) == [("opening", 20, None, 20), ("charge", -4, "g1", 16)]
     assert tuple(
         await foreign.fetchrow("SELECT job_type, user_id, tier, ready FROM darkroom.job_queue WHERE job_id = 'g1'")
-    ) == ("studio.modify", "u1", "TIER_1K", True)
+    ) == ("studio.modify", "studio/u1", "TIER_1K", True)
     assert await usage(foreign) == [("generation_started", {"generationId": "g1", "tokens": 4})]
 
 

@@ -12,6 +12,7 @@ SNAPSHOTS = Path(__file__).parent / "snapshots"
 TEMPLATES = (
     *(
         "queue/queues.sql",
+        "queue/user_keys.sql",
         "queue/fair.sql",
         "queue/entering.sql",
         "queue/adopting.sql",

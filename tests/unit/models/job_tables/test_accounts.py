@@ -41,7 +41,7 @@ def test_tables_that_share_balances_share_accounts_under_the_first_ones_names():
     assert sql.count("CREATE OR REPLACE FUNCTION darkroom.follow_balances_of_") == 1
     assert "follow_balances_of_orders" in sql
     assert "'print'," not in sql
-    assert "('shop.order', 'print.print')" in sql
+    assert "ARRAY['shop.order', 'print.print']" in sql
 
 
 def test_fragments_run_with_the_search_path_of_their_description():
