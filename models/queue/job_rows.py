@@ -13,7 +13,7 @@ from models.applications.registry import job_tables
 from models.connections import Connection
 from models.job_tables.rendering import as_state, as_types, id_as_text, last_write, over
 from models.job_tables.row_facts import OF_A_ROW
-from models.job_tables.table import JobTable
+from models.job_tables.table import Balance, JobTable, Tokens
 from models.queue.job_names import JobKey, job_keys, job_names, key_of
 from models.queue.refusal import CHECK_CONSTRAINTS_NOW
 
@@ -98,6 +98,7 @@ class Job:
         started_at: when a worker first claimed it; None before.
         completed_at: when it ended; None where the row has no such time.
         error: why it ended without success.
+        cost: its price, where it is paid from a balance of the application's own; None elsewhere.
         columns: the whole row by its table's own column names, and `jobType`, for printing.
     """
 
@@ -114,7 +115,15 @@ class Job:
     started_at: datetime | None
     completed_at: datetime | None
     error: str | None
+    cost: int | None
     columns: Mapping[str, Any]
+
+    def tokens(self, cost_column: str) -> int | None:
+        """Return what it costs in tokens; None where nobody pays for it.
+
+        `cost_column` is the name of the column of the cost in the tables of `pictures`.
+        """
+        return self.columns.get(cost_column) if isinstance(self.key.table.money, Tokens) else self.cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +216,7 @@ def _rows(table: JobTable) -> str:
         "started_at": time(table.started_column),
         "completed_at": time(table.completed_column),
         "error": "NULL::text" if table.error_column is None else f"j.{table.error_column}",
+        "cost": f"({over(table.cost, 'j')})::bigint" if isinstance(table.money, Balance) else "NULL::bigint",
     }
     named = ", ".join(f'{sql} AS "{_OURS}{name}"' for name, sql in facts.items())
     return f"""

@@ -167,7 +167,7 @@ def _print_jobs(jobs: list[Job], cost_column: str) -> None:
             column("tier"),
             column("status"),
             column("stage"),
-            Column("tokens", lambda job: job.columns.get(cost_column), is_number=True, is_wide=True),
+            Column("tokens", lambda job: job.tokens(cost_column), is_number=True, is_wide=True),
             column("created_at", "created", is_wide=True),
             column("error", may_wrap=True),
         ],

@@ -1,6 +1,6 @@
 """The command jobs retry."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -118,7 +118,7 @@ def _print_rehearsal(rehearsed: list[Retry], cost_column: str, *, as_json: bool)
             "jobType": None if one.old is None else one.old.job_type,
             "tier": None if one.old is None else one.old.tier,
             "status": None if one.old is None else one.old.status,
-            cost_column: _column(one, cost_column),
+            cost_column: None if one.old is None else one.old.tokens(cost_column),
             "refusal": None if one.refusal is None else str(one.refusal),
         }
         for one in rehearsed
@@ -134,12 +134,7 @@ def _print_rehearsal(rehearsed: list[Retry], cost_column: str, *, as_json: bool)
         column("refusal", "refused because", may_wrap=True),
     ]
     print_table(rows, columns, empty="")
-    tokens = sum(_column(one, cost_column) or 0 for one in rehearsed if one.refusal is None)
+    tokens = sum(one.old.tokens(cost_column) or 0 for one in rehearsed if one.old is not None and one.refusal is None)
     possible = sum(one.refusal is None for one in rehearsed)
     if rehearsed:
         typer.echo(f"{possible} of {len(rows)} would be tried again, for {tokens:,} tokens")
-
-
-def _column(one: Retry, name: str) -> Any:
-    """Return the value of a column of a job's row; None if there is no such job."""
-    return None if one.old is None else one.old.columns.get(name)

@@ -1,4 +1,4 @@
-"""What people see of users with equal ids in several applications."""
+"""What people see of users with equal ids in several applications, and what such jobs cost."""
 
 import asyncio
 from pathlib import Path
@@ -34,7 +34,7 @@ def listed(darkroom: Darkroom, *arguments: str) -> dict[str, list[str]]:
     return {line.split()[0]: line.split() for line in ran.out.splitlines()[1:] if line != "there are no such jobs"}
 
 
-def test_people_see_the_applications_own_ids(
+def test_people_see_the_applications_own_ids_and_what_jobs_cost(
     darkroom: Darkroom, arrange: Arrange, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("pictures", "studio", "frames"):
@@ -51,10 +51,11 @@ def test_people_see_the_applications_own_ids(
     again = darkroom("jobs", "retry", "--user", "studio/1", "--status", "cancelled", "--dry-run")
 
     assert every.keys() == NAMES
+    assert {name: "2" in words[1:] for name, words in every.items()} == dict.fromkeys(NAMES, True)
     assert (shown["p11"]["userId"], shown["s11"]["userId"], shown["1"]["customer_id"]) == ("1", "1", 1)
     assert {name: (ran.code, "/1" in ran.out) for name, ran in explained.items()} == dict.fromkeys(NAMES, (0, False))
     assert chosen == {"1": NAMES, "studio/1": {"s11"}, "frames/1": {"1"}, "pictures/1": {"p11"}, "x/1": set()}
     assert both == {}
     assert counted["jobs"] == {"PENDING": 1}
     assert cancelled.code == 0
-    assert again.out.splitlines()[-1].startswith("1 of 1 would be tried again")
+    assert again.out.splitlines()[-1] == "1 of 1 would be tried again, for 2 tokens"
