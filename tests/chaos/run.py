@@ -64,6 +64,7 @@ async def run(options: Options, folder: Path, *, postgres_settings=None) -> Repo
         connection = await asyncpg.connect(fleet.database_url)
         try:
             await evidence.load(connection, book, fleet.count_path, job_tables)
+            await connection.execute("ANALYZE")
             violations = await audit(connection, fleet.objects, further)
             return await Report.of(connection, options, book, violations, drained_s=drained_s, stuck=stuck)
         finally:

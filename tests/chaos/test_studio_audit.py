@@ -18,6 +18,7 @@ from tests.chaos import evidence
 from tests.chaos.auditor import audit
 from tests.chaos.book import Book, Submitted
 from tests.chaos.conditions import ROLE
+from tests.chaos.planting import passing, plant
 from tests.chaos.studio import ADDED, DDL
 from tests.chaos.studio_audit import CHECKS
 from tests.chaos.studio_programs import INSERT
@@ -124,15 +125,10 @@ class Studio:
             for event in ("called", "picture"):
                 lines.write(json.dumps({"at": 1_000, "event": event, "purpose": "generate"}) + "\n")
 
-    async def plant(self, *statements):
-        """Write past every trigger, as nobody may."""
-        async with self.database.connection() as connection, connection.transaction():
-            await connection.execute("SET LOCAL session_replication_role = replica")
-            for statement in statements:
-                await connection.execute(statement)
-
-    async def audit(self):
-        async with self.database.connection() as connection:
+    async def audit(self, *planted):
+        """Return what is found after statements that write past every trigger, as nobody may, and don't last."""
+        async with self.database.connection() as connection, passing(connection):
+            await plant(connection, planted)
             await evidence.load(connection, self.book, self.count_path, TABLES)
             return await audit(connection, self.objects, (ADDED,))
 
@@ -225,13 +221,12 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize(("planted", "statements"), PLANTED.items(), ids=[f"{one[0]} {one[1]}" for one in PLANTED])
-async def test_what_is_planted_is_named(studio, planted, statements):
-    await studio.plant(*statements)
+async def test_what_is_planted_is_named(studio):
+    for planted, statements in PLANTED.items():
+        found = {(one.promise, one.finding.partition(":")[0]) for one in await studio.audit(*statements)}
 
-    found = {(one.promise, one.finding.partition(":")[0]) for one in await studio.audit()}
-
-    assert planted in found
+        assert planted in found
+    assert await studio.audit() == []
 
 
 def test_every_check_has_something_planted():

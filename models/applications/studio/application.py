@@ -1,5 +1,6 @@
 """The description of `studio`."""
 
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +19,9 @@ _NEEDS: Final = {
 }
 
 
+@cache
 def application(schema: str) -> Application:
-    """Return the application whose tables stand in a schema."""
+    """Return the application whose tables stand in a schema; the same value each time, by which SQL is cached."""
     quoted = identifier(schema)
     return Application(
         name="studio",
