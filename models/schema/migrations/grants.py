@@ -173,9 +173,13 @@ def restore_grants(connection: Connection, before: Held) -> None:
     A role that had all rights on the objects of a kind gets all rights on the new ones too.
     """
     public = {grant.name for grant in before.grants if grant.kind == "FUNCTION" and grant.role == "PUBLIC"}
-    for signature in connection.scalars(_ANYONES).all():
-        if signature.partition("(")[0].removeprefix("darkroom.") not in public:
-            connection.execute(text(f"REVOKE EXECUTE ON FUNCTION {_escaped(signature)} FROM PUBLIC"))
+    new = [
+        signature
+        for signature in connection.scalars(_ANYONES)
+        if signature.partition("(")[0].removeprefix("darkroom.") not in public
+    ]
+    if new:  # in one statement: a first upgrade has hundreds
+        connection.execute(text(f"REVOKE EXECUTE ON FUNCTION {_escaped(', '.join(new))} FROM PUBLIC"))
     after = held(connection)
     there = {(kind, name) for kind, name, _ in after.objects}
     there |= {("COLUMN", name) for name in connection.scalars(_COLUMNS)}
