@@ -4,7 +4,6 @@ import asyncio
 import gc
 import importlib
 import os
-import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +19,7 @@ from models.applications import registry
 from models.database import Database
 from models.schema.migrate import upgrade
 from tests.support.brokers import broker_server, fleet_broker_url, rabbitmq  # noqa: F401 - fixtures, found by their names
+from tests.support.fast_folder import parent_of_data
 from workers.services.instance import EmbeddedInstance
 
 FAST_AND_LOSABLE = {
@@ -30,9 +30,6 @@ FAST_AND_LOSABLE = {
     "max_wal_size": "256MB",
 }
 TEMPLATE = "darkroom_template"
-MEMORY = Path("/dev/shm")  # noqa: S108 - the folder made in it has a name that nobody can guess
-MEMORY_NEEDED = 6 << 30
-"""Bytes that must be free there: each of six processes keeps up to 1 GiB of databases and log."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -126,14 +123,8 @@ def only_pictures() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def services() -> Iterator[EmbeddedInstance]:
-    """One PostgreSQL and one Redis for all tests of this process, without durability.
-
-    They live in memory where there is room: copying a database there takes half of the time, and no disk is waited for.
-    """
-    has_room = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_NEEDED
-    # a short path: sockets allow little more than a hundred bytes
-    parent = MEMORY if has_room else "/tmp"  # noqa: S108 - as above
-    with tempfile.TemporaryDirectory(prefix="dk", dir=parent) as folder:
+    """One PostgreSQL and one Redis for all tests of this process, without durability."""
+    with tempfile.TemporaryDirectory(prefix="dk", dir=parent_of_data()) as folder:
         os.chmod(folder, 0o755)  # noqa: PTH101, S103 - the server may run as another user
         with EmbeddedInstance(Path(folder), postgres_settings=FAST_AND_LOSABLE) as instance:
             yield instance

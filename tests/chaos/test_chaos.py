@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.chaos.book import Book
 from tests.chaos.plan import PER_MINUTE, Options, plan
 from tests.chaos.programs import Program, World
+from tests.support.fast_folder import parent_of_data
 from tests.support.patience import HANGS_AFTER_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +24,7 @@ SHORT = (
 
 
 def test_promises_hold_under_every_kind_of_fault():
-    with tempfile.TemporaryDirectory(prefix="dkc", dir="/tmp") as folder:  # sockets need a short path
+    with tempfile.TemporaryDirectory(prefix="dkc", dir=parent_of_data()) as folder:
         run = subprocess.run(
             [sys.executable, "-m", "tests.chaos", *SHORT, "--folder", folder],
             cwd=ROOT,

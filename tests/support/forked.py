@@ -21,6 +21,7 @@ from multiprocessing.synchronize import Event
 import dramatiq.worker
 
 from config.log import configure_logging
+from pipelines.imaging import pool
 from pipelines.settings import Settings, load_settings
 from tests.support import slow_worker
 from tests.support.scripted_provider import stand_in
@@ -130,15 +131,22 @@ def _be_dramatiq(
     os.dup2(err.fileno(), 2)
     os.environ.clear()
     os.environ.update(environment | {READY_FD: str(told.fileno()), supervised.SUPERVISOR_FD: str(supervisor.fileno())})
+    _start_one_child()
     dramatiq.worker.WORKER_TIMEOUT = int(os.environ["dramatiq_worker_timeout"])  # noqa: SIM112 - dramatiq's name
     multiprocessing.set_start_method("fork", force=True)  # as a process has it that no server forked
     sys.argv = arguments
     sys.exit(master.main())
 
 
+def _start_one_child() -> None:
+    """Let this process have one pixel child, as on a machine with one core: starting one takes longer than its jobs."""
+    pool._core_count = lambda: 1
+
+
 def _live(environment: dict[str, str], opens: str | None, ready: Event) -> None:
     os.environ.clear()
     os.environ.update(environment)
+    _start_one_child()
     if opens is not None:
         stand_in(opens)
     settings = load_settings()

