@@ -71,6 +71,7 @@ LONGEST = (
         "test_raised_states",
         "test_box_actions",
     ),
+    *("test_several_pictures", "test_cli_application_file", "test_adopting_page", "test_studio", "test_studio_deaths"),
 )
 
 

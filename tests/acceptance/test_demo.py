@@ -146,8 +146,8 @@ def test_demo_repeated_beside_foreign_services_uses_its_own(first):
     assert [path.name for path in first.home.iterdir()] == ["demo"]
 
 
-def test_demo_interrupted_leaves_no_process_and_no_job(folder):
-    home = folder / "another home"
+def test_demo_interrupted_leaves_no_process_and_no_job(first, folder):
+    home = first.home  # with the data of the first, which was waited for once
     with subprocess.Popen(
         [*DEMO, "--json"],
         cwd=folder,
