@@ -40,10 +40,19 @@ def use_recorded(recorded: Sequence[Mapping[str, Any]] | None, wanted: Sequence[
     Raises:
         ApplicationMismatchError: DARKROOM_APPLICATION names other applications.
     """
+    require_named(recorded, wanted)
+    registry.use(applications_of(recorded))
+
+
+def require_named(recorded: Sequence[Mapping[str, Any]] | None, wanted: Sequence[str] | None) -> None:
+    """Check, with the arguments of `use_recorded`, that a process may drain what is recorded.
+
+    Raises:
+        ApplicationMismatchError: DARKROOM_APPLICATION names other applications.
+    """
     entries = [one["entry"] for one in recorded or OF_EARLIER]
     if wanted is not None and sorted(wanted) != sorted(entries):
         raise ApplicationMismatchError(wanted, entries)
-    registry.use(applications_of(recorded))
 
 
 def applications_of(recorded: Sequence[Mapping[str, Any]] | None) -> tuple[Application, ...]:

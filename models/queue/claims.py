@@ -350,7 +350,8 @@ SELECT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.status = 'processing')
     OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.paused_by IS NOT NULL)
     OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.queue = ANY ($1) AND q.ready AND q.status = 'pending')
     OR {ASKS} OR {UNCHECKED}
-       AS has_work, {_ENTERED} AS entered, darkroom.setting('stage_queues') AS stage_queues
+       AS has_work, {_ENTERED} AS entered, darkroom.setting('stage_queues') AS stage_queues,
+       (SELECT s.updated_at FROM darkroom.settings s WHERE s.key = 'applications') AS applications_at
 """
 
 
@@ -363,11 +364,13 @@ class QueueNow:
             only jobs whose waiting time isn't over, or none at all. An idle worker then needs no further statement.
         entered: what `entered_jobs` returns.
         stage_queues: the queues of stages that are recorded; None if none are.
+        applications_at: when the applications were recorded that processes drain; None if none are.
     """
 
     has_work: bool
     entered: int
     stage_queues: Mapping[str, str] | None
+    applications_at: datetime | None
 
 
 async def look_at_queue(connection: Connection, queues: Sequence[str]) -> QueueNow:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from config.logger import EventLogger
 from config.outcome import outcome_of
-from models.applications.registry import has_pictures
+from models.applications.recorded import applications_of
+from models.applications.registry import applications, has_pictures
 from models.connections import DATABASE_ERRORS, DatabaseLostError, is_passing
 from models.queue.batches import finish_batches
 from models.queue.claims import ready_queues, wake_due
@@ -23,6 +24,7 @@ from models.queue.sweep import Sweep
 from models.queue.unqueued import MOST_AT_ONCE, adopt_unqueued_jobs, end_unqueued_jobs
 from models.queue.vacuum import vacuum_queue
 from models.schema.migrate import check
+from models.schema.readiness import read_recorded
 from models.schema.server import notify_queue, server_time
 from workers.gate.rules import stops_of
 from workers.operations.checks.notifications import FULL_FRACTION
@@ -212,6 +214,10 @@ class Scheduler:
         if used_fraction >= FULL_FRACTION:
             log.warning("notify_queue_filled", used_fraction=round(used_fraction, 3))
             found.append("notify_queue_filled")
+        installed = await self._runtime.database.run(read_recorded)
+        if applications_of(installed.applications) != applications():
+            log.warning("scheduler_outdated")
+            found.append("scheduler_outdated")
         engine = migration_engine(self._runtime.services)
         try:
             problems = [problem for problem in await check(engine) if problem.is_reason_to_wait]

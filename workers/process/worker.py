@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextlib import AsyncExitStack
+from datetime import datetime
 from types import FrameType
 
 import dramatiq
@@ -28,10 +29,14 @@ from typing_extensions import override
 
 from config.log import configure_logging, log_uncaught, name_process, secret_mask
 from config.logger import EventLogger
-from models.applications.recorded import ApplicationMismatchError
+from config.outcome import outcome_of
+from models.applications.recorded import ApplicationMismatchError, require_named
+from models.database import Database
 from models.gate.recorded_rules import record_provider_rules
+from models.queue.claims import QueueNow
 from models.queue.groups import GroupWriter
 from models.schema.migrations.errors import MigrationError
+from models.schema.readiness import read_recorded
 from pipelines.job_types import JOB_TYPES, import_stages, require_known_stages, stage_deadlines
 from pipelines.settings import Settings, load_settings
 from workers.gate.check import check_providers
@@ -108,6 +113,9 @@ class WorkerProcess:
         self._start_task: asyncio.Task[None] | None = None
         self._recycling = Recycling(settings)
         self._recycle_task: asyncio.Task[None] | None = None
+        self._runtime: Runtime | None = None
+        self._applications_at: datetime | None = None
+        self._record_task: asyncio.Task[None] | None = None
         self._end = end
 
     def listen_on(self, broker: Broker) -> None:
@@ -132,12 +140,13 @@ class WorkerProcess:
         pixels.keep_warm(settings.warm_children)  # first, so that they are ready before the database may be
         services = self._stack.enter_context(embedded_services(settings))
         installed = await require_usable(settings, services, wait=True)
+        self._applications_at = installed.applications_at
         database = make_database(settings, services, most_connections=settings.connections - 1, keeps_plans=True)
         self._lease = lease = LeaseThread(settings, database, self.worker_id)
         lease.start()
         await _once_set(lease.is_connected)  # waited for first, so that the pool doesn't use up the last connections
         opening = open_runtime(settings, services, installed=installed, database=database)
-        runtime = await self._stack.enter_async_context(opening)
+        self._runtime = runtime = await self._stack.enter_async_context(opening)
         await warn_of_differing_terms(database, settings)
         await warn_of_unknown_queues(database, settings)
         providers = recorded_providers(settings)
@@ -157,6 +166,7 @@ class WorkerProcess:
             session_age=lambda: lease.session_age,
             callable_jobs=tools.gate.callable_jobs,
             after_job=self._recycle_if_due,
+            after_look=self._follow_record,
             stage_queues=stage_queues,
         )
         tools.gate.when_a_call_ends(claim_loop.call_ended)
@@ -191,10 +201,35 @@ class WorkerProcess:
         """Recycle this process if a limit is reached: it stops gracefully, and the supervisor starts another one."""
         self._recycling.count_job()
         reason = self._recycling.reason()
-        if reason is not None and self._claim_loop is not None and not self._claim_loop.is_stopping:
-            self._claim_loop.claim_no_more()
-            log.info("worker_recycled", reason=reason, jobs=self._recycling.jobs, rss_mb=self._recycling.rss_mb)
-            self._recycle_task = asyncio.create_task(self._recycle(self._claim_loop), name="recycling")
+        if reason is not None:
+            self._begin_recycling(reason)
+
+    def _begin_recycling(self, reason: str) -> None:
+        if self._claim_loop is None or self._claim_loop.is_stopping:
+            return
+        self._claim_loop.claim_no_more()
+        log.info("worker_recycled", reason=reason, jobs=self._recycling.jobs, rss_mb=self._recycling.rss_mb)
+        self._recycle_task = asyncio.create_task(self._recycle(self._claim_loop), name="recycling")
+
+    def _follow_record(self, now: QueueNow) -> None:
+        """Recycle this process once `db upgrade` has recorded its applications anew: it runs what it has read."""
+        is_looking = self._record_task is not None and not self._record_task.done()
+        if now.applications_at != self._applications_at and not is_looking and self._runtime is not None:
+            looking = self._recycle_if_it_may_start(self._runtime.database, now.applications_at)
+            self._record_task = asyncio.create_task(looking, name="record of applications")
+
+    async def _recycle_if_it_may_start(self, database: Database, recorded_at: datetime | None) -> None:
+        """Recycle this process, unless its DARKROOM_APPLICATION names others: then another one would be refused."""
+        installed = await outcome_of(database.run(read_recorded))
+        if isinstance(installed, Exception):
+            return  # the next look tries again
+        self._applications_at = recorded_at
+        try:
+            require_named(installed.applications, self._settings.application)
+        except ApplicationMismatchError as error:
+            log.warning("worker_outdated", error=str(error))
+        else:
+            self._begin_recycling("db upgrade recorded the applications anew")
 
     async def _recycle(self, claim_loop: ClaimLoop) -> None:
         """Claim no more jobs, wait for running ones as long as their stages' deadlines allow, and end the process."""

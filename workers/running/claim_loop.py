@@ -17,7 +17,7 @@ from config.logger import EventLogger
 from config.outcome import outcome_of
 from models.connections import is_passing
 from models.database import Database
-from models.queue.claims import Claim, ask_for_wake_up, entered_jobs, look_at_queue, wake_due
+from models.queue.claims import Claim, QueueNow, ask_for_wake_up, entered_jobs, look_at_queue, wake_due
 from models.queue.fair import settle_changed_caps
 from models.queue.refusals import Claimed, claim_jobs, claim_refused
 from models.queue.rescue import release_claims, rescue_lost_claims
@@ -72,6 +72,7 @@ class ClaimLoop:
         session_age: Callable[[], SessionAge],
         callable_jobs: Callable[[int, int], Awaitable[int | None]] | None = None,
         after_job: Callable[[], None] | None = None,
+        after_look: Callable[[QueueNow], None] | None = None,
         stage_queues: StageQueues | None = None,
     ) -> None:
         """Store what the loop needs.
@@ -87,6 +88,7 @@ class ClaimLoop:
                 have yet to call one, and so many lanes are free; None if the providers set no limit. No more jobs are
                 claimed, except from queues that need no provider.
             after_job: called when the run of a job is over.
+            after_look: called with what each look of the loop's own clock has found.
             stage_queues: told which queues of stages are recorded.
         """
         self._lanes = lanes
@@ -98,6 +100,7 @@ class ClaimLoop:
         self._session_age = session_age
         self._callable_jobs = callable_jobs
         self._after_job = after_job
+        self._after_look = after_look
         self._stage_queues = stage_queues or StageQueues()
         self._running: dict[UUID, RunningJob] = {}
         self._tally = Tally()
@@ -231,6 +234,8 @@ class ClaimLoop:
             queues = self._settings.queues
             now = await self._database.run(lambda connection: look_at_queue(connection, queues))
             self._stage_queues.set_recorded(now.stage_queues)
+            if self._after_look is not None:
+                self._after_look(now)
             if not now.has_work and not self._suspects:
                 await self._await_wake_up(now.entered)
                 return

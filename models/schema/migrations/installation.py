@@ -4,6 +4,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, get_args
 
 from sqlalchemy import Connection, text
@@ -41,6 +42,7 @@ class Recorded:
             copy has the same. Empty until a release that makes such ids has upgraded the database.
         stage_queues: the queues of stages; stages that aren't in it have queue `default`.
         applications: what is recorded of the applications (`models.applications.recorded`); None if nothing is.
+        applications_at: when that was recorded.
     """
 
     mode: Mode
@@ -49,14 +51,15 @@ class Recorded:
     installation: str = ""
     stage_queues: Mapping[str, str] = field(default_factory=dict)
     applications: Sequence[Mapping[str, Any]] | None = None
+    applications_at: datetime | None = None
 
 
 def recorded(connection: Connection) -> Recorded | None:
     """Return what was recorded; None before the first upgrade."""
     if connection.scalar(text("SELECT to_regclass('darkroom.settings')")) is None:
         return None
-    rows = connection.execute(text("SELECT key, value::text FROM darkroom.settings"))
-    values = {key: json.loads(value) for key, value in rows}
+    rows = connection.execute(text("SELECT key, value::text, updated_at FROM darkroom.settings")).all()
+    values = {key: json.loads(value) for key, value, _ in rows}
     if not {"mode", "prices", "cost_column"} <= values.keys():
         return None
     return Recorded(
@@ -66,6 +69,7 @@ def recorded(connection: Connection) -> Recorded | None:
         installation=values.get("installation", ""),
         stage_queues=values.get("stage_queues", {}),
         applications=values.get("applications"),
+        applications_at=next((at for key, _, at in rows if key == "applications"), None),
     )
 
 

@@ -74,7 +74,8 @@ async def test_upgrade_on_an_empty_database_applies_both_branches(url: str) -> N
     assert await migrate.check(url) == []
     recorded = await migrate.recorded(url)
     drained = [{"entry": "pictures", "name": "pictures", "schema": "public"}]
-    assert recorded == migrate.Recorded("managed", PRICES, "tokensCost", recorded.installation, applications=drained)
+    own = {"installation": recorded.installation, "applications_at": recorded.applications_at}
+    assert recorded == migrate.Recorded("managed", PRICES, "tokensCost", **own, applications=drained)
 
 
 @pytest.mark.usefixtures("migrated")
