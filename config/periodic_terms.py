@@ -33,8 +33,9 @@ RETENTION_DAYS: Final = {
 KEPT_FOREVER: Final = frozenset(
     (
         *("token_transactions", "audit_logs", "job_money", "job_queue", "opening_balances", "subscription_periods"),
-        *("token_entries", "image_enhancement_jobs", "mcp_generation_jobs", "user_token_balances", "subscriptions"),
-        *("users", "enhanced_images", "api_keys", "vouchers", "voucher_redemptions", "operator_actions"),
+        *("token_entries", "earlier_money", "image_enhancement_jobs", "mcp_generation_jobs", "user_token_balances"),
+        *("subscriptions", "users", "enhanced_images", "api_keys", "vouchers", "voucher_redemptions"),
+        "operator_actions",
     )
 )
 MONEY_NAMES: Final = re.compile(

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from asyncpg import Record
 
+from models.applications.registry import table_of
 from models.connections import Connection
 from models.queue.claims import Claim, FencedError
 
@@ -267,15 +268,18 @@ async def pause_left_s(connection: Connection, provider: str) -> float:
     return max(0.0, left_s or 0.0)
 
 
-def generations_as_json(job_type: str, job_id: str) -> str:
+def generations_as_json(job_type: str, job_id: str, of_this_life: str = "") -> str:
     """Return SQL that yields, for `generations_of`, the generate calls of a job, or NULL if it has none.
 
-    Both arguments are SQL expressions. OFFSET 0 keeps the order from being read from the index of all calls' ids.
+    The arguments are SQL expressions. The last one is a further condition on `p`, the call, which begins with AND: it
+    leaves out the calls of an earlier job that had the same id. OFFSET 0 keeps the order from being read from the index
+    of all calls' ids.
     """
+    of_job = f"p.job_id = {job_id} AND p.job_type = {job_type} AND p.purpose = 'generate'{of_this_life}"
     return f"""(SELECT pg_catalog.jsonb_agg(
         pg_catalog.jsonb_build_array(c.provider, c.model, c.outcome, c.problem, c.may_be_paid) ORDER BY c.id)
         FROM (SELECT p.* FROM darkroom.provider_calls p
-              WHERE p.job_id = {job_id} AND p.job_type = {job_type} AND p.purpose = 'generate' OFFSET 0) c)"""
+              WHERE {of_job} OFFSET 0) c)"""
 
 
 def generations_of(rows: Sequence[Sequence[Any]] | None) -> list[Generation]:
@@ -287,10 +291,12 @@ def generations_of(rows: Sequence[Sequence[Any]] | None) -> list[Generation]:
 # they are found by the job's id whenever the plan is made.
 _GENERATIONS = """
 SELECT asked.place, c.provider, c.model, c.outcome, c.problem, c.may_be_paid
-FROM unnest($1::text[], $2::text[]) WITH ORDINALITY asked (job_type, job_id, place)
+FROM unnest($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY asked (job_type, job_id, queue_id, place)
 CROSS JOIN LATERAL (
     SELECT p.* FROM darkroom.provider_calls p
-    WHERE p.job_id = asked.job_id AND p.job_type = asked.job_type AND p.purpose = 'generate' OFFSET 0) c
+    WHERE p.job_id = asked.job_id AND p.job_type = asked.job_type AND p.purpose = 'generate'
+      AND (asked.queue_id IS NULL
+           OR p.started_at >= (SELECT q.created_at FROM darkroom.job_queue q WHERE q.id = asked.queue_id)) OFFSET 0) c
 ORDER BY c.id
 """
 
@@ -298,14 +304,21 @@ ORDER BY c.id
 _ASKED: Final = """
 SELECT c.provider, c.model, c.outcome, c.problem, c.may_be_paid
 FROM (SELECT p.* FROM darkroom.provider_calls p
-      WHERE p.job_id = $2 AND p.job_type = $1 AND p.purpose = 'generate' OFFSET 0) c
+      WHERE p.job_id = $2 AND p.job_type = $1 AND p.purpose = 'generate'
+        AND ($4::bigint IS NULL
+             OR p.started_at >= (SELECT q.created_at FROM darkroom.job_queue q WHERE q.id = $4)) OFFSET 0) c
 WHERE c.input_hash = $3 ORDER BY c.id
 """
 
 
+def _begun_by(claim: Claim) -> int | None:
+    """Return the id of the queue row that is as old as the job, if an earlier job may have had its id."""
+    return claim.id if table_of(claim.job_type).ids_come_again else None
+
+
 async def generations_asked(connection: Connection, claim: Claim, call_hash: str) -> list[Generation]:
     """Return those generate calls of a job, of all attempts, that asked for the same; oldest first, open ones too."""
-    rows = await connection.fetch(_ASKED, claim.job_type, claim.job_id, call_hash)
+    rows = await connection.fetch(_ASKED, claim.job_type, claim.job_id, call_hash, _begun_by(claim))
     return [Generation(**row) for row in rows]
 
 
@@ -316,7 +329,10 @@ async def generations(connection: Connection, claims: Sequence[Claim]) -> list[l
     """
     found: list[list[Generation]] = [[] for _ in claims]
     for row in await connection.fetch(
-        _GENERATIONS, [claim.job_type for claim in claims], [claim.job_id for claim in claims]
+        _GENERATIONS,
+        [claim.job_type for claim in claims],
+        [claim.job_id for claim in claims],
+        [_begun_by(claim) for claim in claims],
     ):
         call = Generation(row["provider"], row["model"], row["outcome"], row["problem"], row["may_be_paid"])
         found[row["place"] - 1].append(call)

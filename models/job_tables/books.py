@@ -83,6 +83,17 @@ def ended_books(table: JobTable) -> str:
     )
 
 
+def truncated_books(table: JobTable) -> str:
+    """Return PL/pgSQL that writes what is written when jobs end because their table is emptied, before it is."""
+    rows = (
+        f"(SELECT o.*, 'deleted' AS {_REASON} FROM {table.name} o\n"
+        f"      WHERE {OF_A_ROW['id'](table, 'o')} = ANY (ours))"
+    )
+    if not (booked := _booked(table, "cancelled", rows)):
+        return ""
+    return f"ours := ARRAY(SELECT c.job_id FROM unnest(changes) c);\n{booked}"
+
+
 def _has_books(table: JobTable) -> bool:
     return any(one.when != "entered" for one in table.books)
 

@@ -9,7 +9,6 @@ from models.job_tables.names import beginnings_of_names, schema_in_words, table_
 from models.job_tables.rendering import (
     UNFINISHED,
     as_id,
-    as_type,
     as_types,
     label,
     listed,
@@ -32,7 +31,11 @@ _OF_A_TABLE: Final[Mapping[str, Callable[[JobTable], str]]] = {
     "status column": lambda table: table.status_column,
     "needed columns": pieces.needed_columns,
     "entering checks": pieces.entering_checks,
+    "entered at": pieces.entered_at,
+    "part earlier jobs": pieces.part_from_earlier,
+    "require entered": pieces.require_entered,
     "entered books": books.entered_books,
+    "truncated books": books.truncated_books,
     "ended books": books.ended_books,
     "ended variables": books.ended_variables,
     "find accepted": books.find_accepted,
@@ -41,9 +44,12 @@ _OF_A_TABLE: Final[Mapping[str, Callable[[JobTable], str]]] = {
     "allow while held": lambda table: held.allow_while_held(table, pieces.and_keeps_results(table)),
     "and keeps results": pieces.and_keeps_results,
     "set the end": pieces.set_the_end,
+    "end without its type": pieces.end_of_another_type,
+    "changed type": pieces.changed_type,
+    "changed and not processing": pieces.changed_and_not_processing,
     "shown before": pieces.shown_before,
     "shown change": pieces.shown_change,
-    "refuse changes": lambda table: "refuse_identity" if table.application == "pictures" else "refuse_frozen",
+    "refuse changes": lambda table: "refuse_frozen" if table.names_refused_changes else "refuse_identity",
     "fill function": lambda table: table.fill_function,
     "label and message": pieces.label_and_message,
     "is plain change": pieces.is_plain_change,
@@ -119,8 +125,7 @@ def _payer_exists(tables: Sequence[JobTable], job_type: str, user: str) -> str:
             return f"EXISTS (SELECT FROM public.users u WHERE u.id = {user})"
         if table.money is None:
             return "false"
-        payer = as_type(table.money.payer_type, user)
-        return f"EXISTS (SELECT FROM {table.money.table} b WHERE b.{table.money.payer_column} = {payer})"
+        return f"darkroom.has_balance_of_{accounts.sharing(table, tables)[0].rows}({user})"
 
     if len(found := {is_there(table) for table in tables}) == 1:
         return found.pop()
@@ -191,6 +196,7 @@ _CHOICES: Final[Mapping[str, Callable[[JobTable, Sequence[JobTable]], bool]]] = 
     "is paid in tokens": lambda table, _: isinstance(table.money, Tokens),
     "with a balance of its own": lambda table, _: isinstance(table.money, Balance),
     "with a ledger of its own": lambda table, _: isinstance(table.money, Balance) and bool(table.money.ledger),
+    "whose ids come again": lambda table, _: table.ids_come_again,
     "is of pictures": lambda table, _: table.application == "pictures",
     "is of another application": lambda table, _: table.application != "pictures",
     "that opens accounts": accounts.opens_accounts,

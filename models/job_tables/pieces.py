@@ -5,6 +5,7 @@ import re
 from models.job_state import JobStatus
 from models.job_tables.books import rows_that_enter
 from models.job_tables.rendering import (
+    QUOTE,
     as_id,
     as_label,
     label,
@@ -13,8 +14,9 @@ from models.job_tables.rendering import (
     over,
     quoted,
     shown_status,
+    types,
 )
-from models.job_tables.row_facts import OF_A_ROW
+from models.job_tables.row_facts import OF_A_ROW, and_is_ours
 from models.job_tables.table import JobTable
 from models.job_tables.view import filled
 
@@ -41,6 +43,33 @@ def entering_checks(table: JobTable) -> str:
     )
     checked = table.checked.replace("{rows}", rows_that_enter(table)).strip("\n")
     return "\n".join((*checks, table.entering.strip("\n"), checked)).strip("\n")
+
+
+def entered_at(table: JobTable) -> str:
+    """Return SQL for the time at which a job enters.
+
+    Where an earlier job may have had its id, that is no earlier than anything that is recorded of that one, also if its
+    row was deleted in the same transaction.
+    """
+    return "clock_timestamp()" if table.ids_come_again else "now()"
+
+
+def part_from_earlier(table: JobTable) -> str:
+    """Return PL/pgSQL that parts jobs which enter from earlier jobs that had their ids."""
+    if not table.ids_come_again:
+        return ""
+    return f"PERFORM darkroom.part_from_earlier(ARRAY(SELECT j.job_id FROM unnest(jobs) j), ARRAY[{types(table)}]);"
+
+
+def require_entered(table: JobTable) -> str:
+    """Return PL/pgSQL that refuses a statement of which a job met the row of an earlier one in the queue."""
+    if not table.ids_come_again:
+        return ""
+    return (
+        "IF queued < cardinality(jobs) THEN\n"
+        "    RAISE EXCEPTION 'a job has the id of an earlier one, which is still in the queue'\n"
+        "        USING ERRCODE = '23505', HINT = 'insert it once more in a moment';\nEND IF;"
+    )
 
 
 def label_and_message(table: JobTable) -> str:
@@ -84,7 +113,7 @@ def is_stale(table: JobTable) -> str:
 
 def frozen_in_words(table: JobTable) -> str:
     """Return the names of frozen columns, for the message of a refused change: those changed, or all of them."""
-    if table.application != "pictures":
+    if table.names_refused_changes:
         names = listed(column.strip('"') for column in (*table.frozen, *_results(table)))
         return (
             f"(SELECT string_agg(c.name, ', ') FROM unnest(ARRAY[{names}]) c (name)\n"
@@ -96,7 +125,7 @@ def frozen_in_words(table: JobTable) -> str:
 
 def _results(table: JobTable) -> tuple[str, ...]:
     """Return the columns of a result, of which only the completion of a job may change any."""
-    return () if table.application == "pictures" else tuple(f'"{name}"' for name in table.result)
+    return tuple(f'"{name}"' for name in table.result) if table.names_refused_changes else ()
 
 
 def and_keeps_results(table: JobTable) -> str:
@@ -106,6 +135,40 @@ def and_keeps_results(table: JobTable) -> str:
     before, after = (f"({', '.join(f'{row}.{name}' for name in results)})" for row in ("OLD", "NEW"))
     completed = f"NEW.{table.status_column}::text = {label(table, JobStatus.COMPLETED)}"
     return f"\n       AND ({completed} OR {before} IS NOT DISTINCT FROM {after})"
+
+
+def end_of_another_type(table: JobTable) -> str:
+    """Return PL/pgSQL that ends a job as failed if a foreign key took away what makes it a job of its type.
+
+    Only a foreign key, or a trigger of the application's, changes that; programs are refused.
+    """
+    if not table.has_other_rows:
+        return ""
+    before, after = over(table.job_type, "OLD"), over(table.job_type, "NEW")
+    columns = {table.status_column: label(table, JobStatus.FAILED)}
+    if table.error_column:
+        columns[table.error_column] = "'what its type depends on was deleted'"
+    pairs = ", ".join(f"{quoted(column.strip(QUOTE))}, {value}" for column, value in columns.items())
+    return (
+        "IF NOT is_same_job AND NOT darkroom.is_terminal(before) AND after IN ('PENDING', 'PROCESSING') THEN\n"
+        f"    PERFORM 1 FROM (SELECT) one LEFT JOIN {table.name} j ON false\n"
+        f"    WHERE ({before}) IS DISTINCT FROM ({after});\n"
+        "    IF FOUND THEN\n"
+        f"        NEW := jsonb_populate_record(NEW, jsonb_build_object({pairs}));\n"
+        "        after := 'FAILED';\n    END IF;\nEND IF;"
+    )
+
+
+def changed_type(table: JobTable) -> str:
+    """Return SQL for the type of a job whose row changed from `o` to `n`: the one that the queue has."""
+    return OF_A_ROW["type"](table, "o" if table.has_other_rows else "n")
+
+
+def changed_and_not_processing(table: JobTable) -> str:
+    """Return a SQL condition that a row which changed from `o` to `n` was a job of ours, and doesn't run now."""
+    if not table.has_other_rows:
+        return OF_A_ROW["is not processing"](table, "n")
+    return f"n.{table.status_column} <> {label(table, JobStatus.PROCESSING)}{and_is_ours(table, 'o')}"
 
 
 def set_the_end(table: JobTable) -> str:

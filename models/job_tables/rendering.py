@@ -42,11 +42,6 @@ def shown_status(table: JobTable, row: str) -> str:
     return f"to_jsonb({row}) ->> {quoted(table.status_column.strip(QUOTE))}"
 
 
-def identifier(name: str) -> str:
-    """Return a name as an SQL identifier: in quotes, but for `public`."""
-    return name if name == "public" else '"' + name.replace('"', '""') + '"'
-
-
 def listed(texts: Iterable[str]) -> str:
     """Return texts, each once, as a comma-separated list of SQL literals."""
     return ", ".join(quoted(text) for text in dict.fromkeys(texts))

@@ -176,6 +176,8 @@ class JobTable:
         held_labels: labels of a PENDING job that waits for its producer: it is charged and queued, and not due until
             the producer writes another label of PENDING.
         scheduled_at: fragment, a timestamptz: a PENDING job isn't due before this time; NULL means at once.
+        ids_come_again: whether a new row may have the id of an earlier one, as after `TRUNCATE ... RESTART IDENTITY`.
+            Then nothing that is recorded of the earlier job is taken for the new one.
         has_other_rows: whether some rows are other programs', which we neither change nor count.
         id_column: the primary key.
         id_type: the type of the primary key.
@@ -190,6 +192,8 @@ class JobTable:
         completed_column: the column of when the job was completed.
         updated_column: the column of when the row was last written.
         frozen: columns that must not change while a job is unfinished.
+        names_refused_changes: whether a refused change names the columns that it changes, and columns of a result may
+            change only as the job is completed; otherwise it names all of `frozen`, and a result may always change.
         compared_as_text: those of `frozen` whose types have no equality, such as json.
         open_while_held: those of `frozen` that may change while the job waits for its producer; the row is then checked
             again as when it entered.
@@ -242,6 +246,7 @@ class JobTable:
     retrying_label: str | None = None
     held_labels: tuple[str, ...] = ()
     scheduled_at: str | None = None
+    ids_come_again: bool = True
     has_other_rows: bool = False
     id_column: str = "id"
     id_type: IdType = TEXT
@@ -256,6 +261,7 @@ class JobTable:
     completed_column: str | None = None
     updated_column: str | None = None
     frozen: tuple[str, ...] = ()
+    names_refused_changes: bool = True
     compared_as_text: frozenset[str] = frozenset()
     open_while_held: tuple[str, ...] = ()
     books: tuple[Book, ...] = ()

@@ -41,9 +41,9 @@ SET search_path = {{search path}} {{kept plans}} AS $darkroom$
 DECLARE
     unreadable text;
 BEGIN
-    PERFORM 1 FROM {{balances}} b WHERE b.{{payer column}} = ANY ({{payers from of_payers}})
-    ORDER BY b.{{payer column}} FOR NO KEY UPDATE;
     BEGIN
+        PERFORM 1 FROM {{balances}} b WHERE b.{{payer column}} = ANY ({{payers from of_payers}})
+        ORDER BY b.{{payer column}} FOR NO KEY UPDATE;
         RETURN ARRAY(
             SELECT coalesce({{balance}}, 0)::integer FROM unnest(of_payers) WITH ORDINALITY u (of_payer, place)
             LEFT JOIN {{balances}} b
@@ -229,6 +229,17 @@ BEGIN
     END IF;
 END $darkroom$;
 
+-- Return whether a user has a balance in {{balances}}. Where a migration of the application dropped or renamed what
+-- tells that, nobody is taken for a deleted user: a refund is owed then, and not lost.
+CREATE OR REPLACE FUNCTION darkroom.has_balance_of_{{account}}(of_payer text) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp {{kept plans}} AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM {{balances}} b WHERE b.{{payer column}} = {{payer from of_payer}});
+EXCEPTION WHEN syntax_error_or_access_rule_violation THEN
+    RETURN true;
+END $$;
+
 -- Write an entry for each of some users that opens the account: what the entries, if there are any of an earlier life,
 -- don't explain of the balance. The balance is read now, because what a trigger of the application added to it since
 -- the row was inserted is recorded already. An account whose balance can't be read stays unopened, which the audit finds.
@@ -373,25 +384,31 @@ END $$;
 
 --: end
 -- Return the accounts whose balances aren't the sums of their entries, of all users or of some, and balances that are
--- negative or can't be read.
+-- negative or can't be read: all of an application, where its migration dropped or renamed a column.
 CREATE OR REPLACE FUNCTION darkroom.unsettled_accounts(of_payers text[] DEFAULT NULL)
 RETURNS TABLE (application text, user_id text, violation text, finding text)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     --: each job table that opens accounts
-    RETURN QUERY
-        SELECT {{application}}, b.user_id,
-               CASE WHEN b.balance IS NULL THEN 'account_unreadable' WHEN e.total IS NULL THEN 'account_unopened' WHEN b.balance < e.total THEN 'account_low'
-                    WHEN b.balance > e.total THEN 'account_high' ELSE 'account_negative' END,
-               format('%s: balance of user %s is %s, sum of entries %s', {{application}}, b.user_id,
-                      coalesce(b.balance::text, 'no whole number up to 2147483647'),
-                      coalesce(e.total::text, 'not recorded'))
-        FROM darkroom.balances_of_{{account}}(of_payers) b
-        LEFT JOIN (SELECT t.user_id, sum(t.amount) AS total FROM darkroom.token_entries t
-                   WHERE t.application = {{application}} AND (of_payers IS NULL OR t.user_id = ANY (of_payers))
-                   GROUP BY 1) e ON e.user_id = b.user_id
-        WHERE b.balance IS NULL OR b.balance < 0 OR b.balance IS DISTINCT FROM e.total;
+    BEGIN
+        RETURN QUERY
+            SELECT {{application}}, b.user_id,
+                   CASE WHEN b.balance IS NULL THEN 'account_unreadable' WHEN e.total IS NULL THEN 'account_unopened'
+                        WHEN b.balance < e.total THEN 'account_low' WHEN b.balance > e.total THEN 'account_high'
+                        ELSE 'account_negative' END,
+                   format('%s: balance of user %s is %s, sum of entries %s', {{application}}, b.user_id,
+                          coalesce(b.balance::text, 'no whole number up to 2147483647'),
+                          coalesce(e.total::text, 'not recorded'))
+            FROM darkroom.balances_of_{{account}}(of_payers) b
+            LEFT JOIN (SELECT t.user_id, sum(t.amount) AS total FROM darkroom.token_entries t
+                       WHERE t.application = {{application}} AND (of_payers IS NULL OR t.user_id = ANY (of_payers))
+                       GROUP BY 1) e ON e.user_id = b.user_id
+            WHERE b.balance IS NULL OR b.balance < 0 OR b.balance IS DISTINCT FROM e.total;
+    EXCEPTION WHEN syntax_error_or_access_rule_violation THEN
+        RETURN QUERY SELECT {{application}}, NULL::text, 'account_unreadable',
+                            format('%s: no balance can be read: %s', {{application}}, SQLERRM);
+    END;
     --: end
     RETURN;
 END $$;

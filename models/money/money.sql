@@ -216,6 +216,16 @@ BEGIN
     RETURN recorded;
 END $$;
 
+--: if a job table whose ids come again
+-- Return the charges and refunds of all jobs, also of those whose ids later jobs have. Inlined into the calling query.
+CREATE OR REPLACE FUNCTION darkroom.money_moves()
+RETURNS TABLE (job_type text, job_id text, kind text, amount integer, at timestamptz)
+LANGUAGE sql STABLE AS $$
+    SELECT m.job_type, m.job_id, m.kind, m.amount, m.at FROM darkroom.job_money m
+    UNION ALL SELECT e.job_type, e.job_id, e.kind, e.amount, e.at FROM darkroom.earlier_money e
+$$;
+
+--: end
 -- Return every violation of the money promises, one row each; empty means that I3 and I7 hold. `darkroom tokens audit
 -- --repair` can repair opening_missing, refund_missing, balance_low and what is wrong about accounts, but for a negative
 -- balance: no user loses a token by that.
@@ -284,10 +294,10 @@ UNION ALL
 -- recorded with its refund and has no entry.
 SELECT 'I3', 'entry_missing', NULL, m.job_type, m.job_id,
        format('%s: %s of %s recorded %s times, %s entries', {{application}}, m.kind, m.amount, m.times, e.times)
-FROM (SELECT c.job_id, c.kind, c.amount, count(*) AS times, min(c.job_type) AS job_type FROM darkroom.job_money c
+FROM (SELECT c.job_id, c.kind, c.amount, count(*) AS times, min(c.job_type) AS job_type FROM darkroom.money_moves() c
       WHERE c.job_type IN ({{account types}})
         AND NOT (c.kind = 'charge' AND EXISTS (
-            SELECT FROM darkroom.job_money r
+            SELECT FROM darkroom.money_moves() r
             WHERE r.job_type = c.job_type AND r.job_id = c.job_id AND r.kind = 'refund' AND r.at = c.at))
       GROUP BY 1, 2, 3) m
 CROSS JOIN LATERAL (SELECT count(*) AS times FROM darkroom.token_entries t
@@ -299,8 +309,9 @@ SELECT 'I3', 'entry_unmatched', e.user_id, NULL, e.job_id,
        format('%s: %s entries of %s %s, recorded %s times', {{application}}, e.times, e.kind, e.amount, m.times)
 FROM (SELECT t.job_id, t.kind, t.amount, count(*) AS times, min(t.user_id) AS user_id FROM darkroom.token_entries t
       WHERE t.application = {{application}} AND t.kind IN ('charge', 'refund') GROUP BY 1, 2, 3) e
-CROSS JOIN LATERAL (SELECT count(*) AS times FROM darkroom.job_money c
-                    WHERE c.job_id = e.job_id AND c.kind = e.kind AND c.amount = abs(e.amount)) m
+CROSS JOIN LATERAL (SELECT count(*) AS times FROM darkroom.money_moves() c
+                    WHERE c.job_type IN ({{account types}}) AND c.job_id = e.job_id AND c.kind = e.kind
+                      AND c.amount = abs(e.amount)) m
 WHERE e.times > m.times
 --: end
 $$;

@@ -82,6 +82,7 @@ BEGIN
     IF NOT is_same_job AND NOT darkroom.is_terminal(before) AND pg_trigger_depth() = 1 THEN
         PERFORM darkroom.{{refuse changes}}(job_id, {{shown before}}, {{frozen in words}});
     END IF;
+    {{end without its type}}
     {{refuse held}}
     IF before = after THEN
         RETURN NEW;
@@ -162,10 +163,10 @@ BEGIN
     {{find accepted}}
     IF TG_OP = 'UPDATE' THEN
         changes := ARRAY(
-            SELECT ROW({{type n}}, {{id n}}, {{user n}}, {{state n}},
+            SELECT ROW({{changed type}}, {{id n}}, {{user n}}, {{state n}},
                        {{stage n}}, {{new reason n}})::darkroom.change
             FROM rows_before o JOIN rows_after n ON n.{{id column}} = o.{{id column}}
-            WHERE n.{{status column}} <> o.{{status column}} AND {{is not processing n}});
+            WHERE n.{{status column}} <> o.{{status column}} AND {{changed and not processing}});
     ELSE
         changes := ARRAY(
             SELECT ROW({{type o}}, {{id o}}, {{user o}}, 'DELETED',
@@ -177,6 +178,27 @@ BEGIN
     END IF;
     {{ended books}}
     {{follow waits}}
+    RETURN NULL;
+END $$;
+
+-- BEFORE TRUNCATE: the jobs in the queue end as if their rows were deleted one by one. What is truncated along with the
+-- table, such as balances, is still there.
+CREATE OR REPLACE FUNCTION darkroom.follow_truncated_{{rows}}() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    changes darkroom.change[];
+    {{ended variables}}
+BEGIN
+    changes := ARRAY(
+        SELECT ROW({{type o}}, {{id o}}, {{user o}}, 'DELETED',
+                   NULL, 'the job''s row was deleted')::darkroom.change
+        FROM darkroom.job_queue q JOIN {{table}} o ON o.{{id column}} = {{id from q.job_id}}
+        WHERE q.job_type IN ({{types}}) AND {{is unfinished o}} ORDER BY q.id);
+    IF cardinality(changes) > 0 THEN
+        PERFORM darkroom.follow(changes);
+        {{truncated books}}
+    END IF;
     RETURN NULL;
 END $$;
 

@@ -379,6 +379,55 @@ BEGIN
 END $$;
 
 --: end
+--: if a job table whose ids come again
+-- Part jobs that enter from everything that is recorded of earlier jobs of their table with their ids: after a row was
+-- deleted, or TRUNCATE ... RESTART IDENTITY, an id may come again. What the earlier jobs bought isn't found any more, and
+-- their charges and refunds move to darkroom.earlier_money, so that the new jobs have their own. An earlier job that is
+-- still in the queue, because its row went past our triggers, is over, and refunded.
+--
+-- A serializable transaction reads here nothing that other producers write, so there an id that was charged before is
+-- refused by the primary key of job_money.
+CREATE OR REPLACE FUNCTION darkroom.part_from_earlier(ids text[], types text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp {{kept plans}} AS $$
+DECLARE
+    left_behind darkroom.change[];
+    refused darkroom.refused_ends;
+BEGIN
+    WITH pictures AS (
+        DELETE FROM darkroom.artifacts a WHERE a.job_type = ANY (types) AND a.job_id = ANY (ids))
+    DELETE FROM darkroom.checkpoints c WHERE c.job_type = ANY (types) AND c.job_id = ANY (ids);
+    IF current_setting('transaction_isolation') = 'serializable' THEN
+        RETURN;
+    END IF;
+    left_behind := ARRAY(
+        SELECT ROW(q.job_type, q.job_id, darkroom.user_of_key(q.job_type, q.user_id), 'DELETED', NULL,
+                   'the job''s row was deleted')::darkroom.change
+        FROM darkroom.job_queue q WHERE q.job_type = ANY (types) AND q.job_id = ANY (ids) ORDER BY q.id);
+    IF cardinality(left_behind) > 0 THEN
+        PERFORM darkroom.follow(left_behind);
+    END IF;
+    FOR refused IN
+        DELETE FROM darkroom.refused_ends r WHERE r.job_type = ANY (types) AND r.job_id = ANY (ids) RETURNING r.*
+    LOOP
+        IF refused.owed > 0 THEN
+            PERFORM darkroom.refund(ARRAY[ROW(refused.job_type, refused.job_id, refused.user_id,
+                                              coalesce(refused.label, 'FAILED'), NULL, refused.reason)::darkroom.change]);
+        END IF;
+        IF EXISTS (SELECT FROM darkroom.refused_ends r
+                   WHERE r.job_type = refused.job_type AND r.job_id = refused.job_id) THEN
+            RAISE EXCEPTION 'job % can''t enter: the refund of an earlier job with this id is still owed', refused.job_id
+                USING ERRCODE = '23505', HINT = 'darkroom tokens audit says why it can''t be paid';
+        END IF;
+    END LOOP;
+    WITH earlier AS (
+        DELETE FROM darkroom.job_money m WHERE m.job_type = ANY (types) AND m.job_id = ANY (ids)
+        RETURNING m.job_type, m.job_id, m.kind, m.amount, m.at)
+    INSERT INTO darkroom.earlier_money (job_type, job_id, kind, amount, at)
+    SELECT e.job_type, e.job_id, e.kind, e.amount, e.at FROM earlier e;
+END $$;
+
+--: end
 --: each job table
 -- AFTER INSERT, once for the statement: jobs that are PENDING enter the queue.
 CREATE OR REPLACE FUNCTION darkroom.enter_{{rows}}() RETURNS trigger
@@ -395,7 +444,7 @@ BEGIN
     WHERE s.key = ANY ('{mode,models,pauses,prices,stage_queues,user_caps,weights,priority_head_start}');
     {{entering checks}}
     SELECT array_agg(ROW({{type n}}, {{id n}}, {{user n}}, {{tier n}},
-                         {{cost n}}, {{first stage n}}, {{max attempts n}}, now())::darkroom.entering
+                         {{cost n}}, {{first stage n}}, {{max attempts n}}, {{entered at}})::darkroom.entering
                      ORDER BY {{created n}}, n.{{id column}}),
            max(greatest({{id sizes n}}))
     INTO jobs, longest_bytes FROM entering_rows n WHERE {{is pending n}};
@@ -405,7 +454,9 @@ BEGIN
         WHERE {{is pending n}} AND octet_length(i.id) > 200;
     END IF;
     IF jobs IS NOT NULL THEN  -- rows of finished jobs are neither queued nor charged
+        {{part earlier jobs}}
         queued := darkroom.enter(jobs, settings);
+        {{require entered}}
         {{entered books}}
     END IF;
     RETURN NULL;

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from models.connections import Connection
 
-REVISION: Final = "darkroom_0014"
+REVISION: Final = "darkroom_0015"
 """The newest schema revision that this release knows; a test compares it. A worker writes it into its row."""
 
 _RENEW = """

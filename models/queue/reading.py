@@ -48,14 +48,15 @@ class JobRows:
 @lru_cache
 def _select_many(table: JobTable) -> str:
     of_one_job = table.inputs.select.replace("$1", "asked.job_id").replace("$2", "asked.queue_id")
-    kept_now, made_now = (_of_this_life(table, *names) for names in (("c.at", None), ("a.created_at", "a.user_id")))
+    kept_now, called_now = _of_this_life(table, "c.at"), _of_this_life(table, "p.started_at")
+    made_now = _of_this_life(table, "a.created_at", "a.user_id")
     kept = f"""FROM {OWN_TABLE} c WHERE asked.needs_kept AND c.job_type = asked.job_type AND c.job_id = asked.job_id
         {kept_now}ORDER BY c.stage"""
     artifact = artifact_as_json("asked.job_type", "asked.job_id", made_now)
     return f"""
 SELECT asked.place AS _place, ARRAY(SELECT c.stage {kept}) AS _stages, ARRAY(SELECT c.output {kept}) AS _outputs,
        CASE WHEN asked.needs_artifact THEN {artifact} END AS _artifact,
-       {generations_as_json("asked.job_type", "asked.job_id")} AS _generations, r.*
+       {generations_as_json("asked.job_type", "asked.job_id", called_now)} AS _generations, r.*
 FROM unnest((SELECT $1::text[]), (SELECT $2::text[]), (SELECT $3::bigint[]), (SELECT $4::boolean[]),
             (SELECT $5::boolean[]))
     WITH ORDINALITY asked (job_type, job_id, queue_id, needs_kept, needs_artifact, place)
@@ -63,13 +64,12 @@ CROSS JOIN LATERAL ({of_one_job} OFFSET 0) r
 """
 
 
-def _of_this_life(table: JobTable, at: str, user: str | None) -> str:
+def _of_this_life(table: JobTable, at: str, user: str | None = None) -> str:
     """Return a further condition: a record is of the job in the queue, and of no earlier job that had the same id.
 
-    Ids of another application may come back, after TRUNCATE ... RESTART IDENTITY or a restore. What was recorded for
-    the job at hand is no older than its queue row, and of its user. Those of `pictures` are never given twice.
+    What was recorded for the job at hand is no older than its queue row, and of its user.
     """
-    if table.application == "pictures":
+    if not table.ids_come_again:
         return ""
     of_user = f" AND q.user_id = {user}" if user else ""
     return (

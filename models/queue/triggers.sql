@@ -14,6 +14,8 @@ CREATE TRIGGER darkroom_follow_update AFTER UPDATE ON {{table}}
     FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_{{rows}}();
 CREATE TRIGGER darkroom_follow_delete AFTER DELETE ON {{table}}
     REFERENCING OLD TABLE AS rows_before FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_{{rows}}();
+CREATE TRIGGER darkroom_follow_truncate BEFORE TRUNCATE ON {{table}}
+    FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_truncated_{{rows}}();
 
 --: end
 --: each job table whose rows are filled

@@ -5,6 +5,11 @@
 CREATE OR REPLACE FUNCTION darkroom.user_key(job_type text, user_id text) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN CASE WHEN strpos(job_type, '.') > 0 THEN split_part(job_type, '.', 1) || '/' ELSE '' END || user_id;
 
+-- Return the id that the application of a job's type gave to the user with a key.
+CREATE OR REPLACE FUNCTION darkroom.user_of_key(job_type text, key text) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN starts_with(key, darkroom.user_key(job_type, ''))
+       THEN substr(key, length(darkroom.user_key(job_type, '')) + 1) ELSE key END;
+
 -- Return jobs that enter with their users' keys instead of the ids.
 CREATE OR REPLACE FUNCTION darkroom.with_user_keys(jobs darkroom.entering[]) RETURNS darkroom.entering[]
 LANGUAGE sql IMMUTABLE

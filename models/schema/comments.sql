@@ -99,6 +99,15 @@ COMMENT ON COLUMN darkroom.job_money.kind IS 'charge or refund.';
 COMMENT ON COLUMN darkroom.job_money.amount IS 'Tokens, always more than 0.';
 COMMENT ON COLUMN darkroom.job_money.at IS 'When it was charged or refunded.';
 
+COMMENT ON TABLE darkroom.earlier_money IS
+    'Charges and refunds of earlier jobs whose ids later jobs have, moved here from darkroom.job_money.';
+COMMENT ON COLUMN darkroom.earlier_money.id IS 'Id of the row.';
+COMMENT ON COLUMN darkroom.earlier_money.job_type IS 'The earlier job''s type, such as studio.modify.';
+COMMENT ON COLUMN darkroom.earlier_money.job_id IS 'The id, which a later job has now.';
+COMMENT ON COLUMN darkroom.earlier_money.kind IS 'charge or refund.';
+COMMENT ON COLUMN darkroom.earlier_money.amount IS 'Tokens, always more than 0.';
+COMMENT ON COLUMN darkroom.earlier_money.at IS 'When it was charged or refunded.';
+
 COMMENT ON TABLE darkroom.token_entries IS
     'Every change of a balance that an application keeps itself: for each user, the sum of the amounts is the balance.';
 COMMENT ON COLUMN darkroom.token_entries.id IS 'Id of the entry; a later one has a larger id.';
@@ -543,6 +552,7 @@ COMMENT ON SEQUENCE darkroom.job_queue_id_seq IS 'Gives queue rows their id.';
 COMMENT ON SEQUENCE darkroom.operator_actions_id_seq IS 'Gives rows of darkroom.operator_actions their id.';
 COMMENT ON SEQUENCE darkroom.provider_calls_id_seq IS 'Gives rows of darkroom.provider_calls their id.';
 COMMENT ON SEQUENCE darkroom.webhook_deliveries_id_seq IS 'Reserved: no release writes the table.';
+COMMENT ON SEQUENCE darkroom.earlier_money_id_seq IS 'Gives rows of darkroom.earlier_money their id.';
 COMMENT ON SEQUENCE darkroom.token_entries_id_seq IS 'Gives rows of darkroom.token_entries their id.';
 
 COMMENT ON TYPE darkroom.entering IS 'A job that enters the queue, as trigger functions pass it to each other.';

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final
 
 from config.logger import EventLogger
+from models.applications.registry import table_of
 from models.connections import DATABASE_ERRORS
 from models.database import Database
 from models.database_retries import commit_with_retries, read_with_retries
@@ -86,7 +87,9 @@ class KeptAnswer:
         After any other end of the block, such as a lack of memory, `keep_after` stores it.
         """
         claim = self._job.claim
-        key = answer_key(user_key(claim.job_type, claim.user_id), claim.job_id, asked_hash)
+        # an earlier job may have had the id, and asked for the same
+        name = f"{claim.job_id}/{claim.id}" if table_of(claim.job_type).ids_come_again else claim.job_id
+        key = answer_key(user_key(claim.job_type, claim.user_id), name, asked_hash)
         if key != self._key:  # otherwise the database was lost in this block, and the stage is run again
             await self._find(key)
             self._key = key

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from models.applications.files.sql_names import quoted_name
 from models.connections import Connection
+from models.job_tables.quoting import quoted_name
 
 # Whoever is a member of the owner may act as the owner. A superuser may do everything anyway, and who upgrades owns the
 # functions that fragments become part of.

@@ -5,6 +5,7 @@ The same text and record give the same description, whatever the database says t
 """
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from models.applications.application import Application
@@ -12,9 +13,10 @@ from models.applications.files.catalogue import ID_TYPES, Catalogue, tables_of
 from models.applications.files.file import ApplicationFile, MoneyFile, TableFile, read
 from models.applications.files.frozen import columns_that_stay
 from models.applications.files.job_table import job_table
-from models.applications.files.sql_names import quoted_name, relation
+from models.applications.files.sql_names import relation
 from models.applications.files.types_of_jobs import types_of_jobs
-from models.job_tables.sql_tokens import without_comments
+from models.job_tables.quoting import quoted_name
+from models.job_tables.sql_tokens import columns_named, without_comments
 from models.job_tables.table import Balance
 
 
@@ -71,7 +73,7 @@ def _references(file: ApplicationFile, schema: str) -> dict[str, tuple[str, ...]
 
 
 def _needs(file: ApplicationFile, catalogue: Catalogue) -> dict[str, str]:
-    """Return the columns that the file names, by table; SQL of other tables is tried, and not looked through.
+    """Return the columns that the file names, by table; its statements (`books`, `ledger`) aren't looked through.
 
     Names with spaces are left out, as `needs` is a list of words; a file that names what isn't there is refused anyway.
     """
@@ -79,7 +81,9 @@ def _needs(file: ApplicationFile, catalogue: Catalogue) -> dict[str, str]:
     for name, column in file.references:
         needed[name].append(column)
     if file.money:
-        needed.setdefault(file.money.table, []).append(file.money.user)
+        columns = catalogue.tables[file.money.table].columns
+        named = (columns_named(sql, "b", columns) for sql in (file.money.balance, file.money.change))
+        needed.setdefault(file.money.table, []).extend([file.money.user, *chain.from_iterable(named)])
     for table in file.tables:
         needed.setdefault(table.name, []).extend(_needed_of(table, catalogue))
     return {
@@ -89,7 +93,10 @@ def _needs(file: ApplicationFile, catalogue: Catalogue) -> dict[str, str]:
 
 
 def _needed_of(table: TableFile, catalogue: Catalogue) -> list[str]:
+    columns = catalogue.tables[table.name].columns
+    fragments = (table.max_attempts, table.scheduled_at, *table.result.values(), *(one.must for one in table.checks))
     return [
         *(table.id, table.status, *table.columns.values(), *table.result),
         *columns_that_stay(table, catalogue),
+        *chain.from_iterable(columns_named(sql, "r", columns) for sql in fragments),
     ]

@@ -10,8 +10,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from models.applications.files.sql_names import quoted_name, relation
+from models.applications.files.sql_names import relation
 from models.applications.files.trial import path_of, statement_with
+from models.job_tables.quoting import quoted_name
 from models.job_tables.rendering import listed, quoted
 from models.job_tables.sql_tokens import names_columns_of_alias, with_placeholders
 

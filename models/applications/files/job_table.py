@@ -8,11 +8,12 @@ from models.applications.files.catalogue import ID_TYPES, INTEGERS, LOCAL_TIME, 
 from models.applications.files.file import FALLBACKS, INPUTS, TIERS, TableFile, literal
 from models.applications.files.frozen import columns_that_stay
 from models.applications.files.functions import RESULT_FACTS, ROW, Functions
-from models.applications.files.sql_names import base_of, quoted_name, relation
+from models.applications.files.sql_names import base_of, relation
 from models.applications.files.trial import path_of
 from models.job_state import JobStatus
 from models.job_tables.inputs import JobInputs
-from models.job_tables.rendering import as_id, id_as_text, labels, listed, quoted
+from models.job_tables.quoting import quoted_name
+from models.job_tables.rendering import as_id, id_as_text, labels, listed, over, quoted
 from models.job_tables.row_facts import OF_A_ROW
 from models.job_tables.sql_tokens import columns_named, tokens, without_comments
 from models.job_tables.table import Balance, Book, Check, Inputs, JobTable, StageColumn
@@ -157,10 +158,15 @@ class _Writer:
         sql = self.file.job_type
         if (value := literal(sql)) is not None:
             return quoted(f"{self.application}.{value}")
-        prefix = quoted(f"{self.application}.")
+        # a row of any other type, which can only be history, is no job of ours
+        known = quoted(f"^{self.application}\\.(?:{'|'.join(self.types)})$")
         if (plain := self._plain(sql)) is not None:
-            return f"({prefix} || {plain}::text)"
-        return self._of_row("job_type", "text", f"{prefix} || ({sql}\n    )::text")
+            return f"substring({self._given_type(plain)}, {known})"
+        return self._of_row("job_type", "text", f"substring({self._given_type(sql)}, {known})")
+
+    def _given_type(self, sql: str) -> str:
+        """Return SQL for the type that the file's SQL says, whether there is such a type or not."""
+        return f"({quoted(f'{self.application}.')} || ({sql}\n    )::text)"
 
     def _first_stage(self, job_type: str) -> str:
         value = literal(self.file.job_type)
@@ -240,7 +246,12 @@ class _Writer:
             return ""
         self.sql.append(self.functions.refuse(self.types, tuple(TIERS.values())))
         waiting = f"n.{table.status_column} IN ({labels(table, [JobStatus.PENDING])})"
-        values = ", ".join(OF_A_ROW[fact](table, "n") for fact in ("user", "type", "tier"))
+        job_type = OF_A_ROW["type"](table, "n")
+        if table.has_other_rows:
+            plain = self._plain(self.file.job_type)
+            given = self._given_type(plain or self.file.job_type)
+            job_type = over(given if plain else self._of_row("given_type", "text", given), "n")
+        values = ", ".join((OF_A_ROW["user"](table, "n"), job_type, OF_A_ROW["tier"](table, "n")))
         return (
             f"PERFORM {self.functions.name('refuse')}(s.user_id, s.job_type, s.tier, s.cost)\n"
             f"FROM (SELECT {values}, ({OF_A_ROW['cost'](table, 'n')})::bigint\n"

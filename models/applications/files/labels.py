@@ -4,9 +4,10 @@ from typing import Final
 
 from asyncpg import PostgresError, ReadOnlySQLTransactionError
 
-from models.applications.files.sql_names import quoted_name, relation
+from models.applications.files.sql_names import relation
 from models.applications.files.trial import NOT_ABOUT_SQL, rolled_back
 from models.connections import Connection
+from models.job_tables.quoting import quoted_name
 from models.job_tables.rendering import quoted
 
 _COLUMN: Final = """

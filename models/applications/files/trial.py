@@ -12,8 +12,9 @@ from typing import Final
 
 from asyncpg import PostgresError, PostgresSyntaxError, QueryCanceledError
 
-from models.applications.files.sql_names import quoted_name, relation
+from models.applications.files.sql_names import relation
 from models.connections import CONNECTION_LOSS, CONTENTION, Connection
+from models.job_tables.quoting import quoted_name
 from models.job_tables.sql_tokens import (
     first_parameter,
     goes_beyond,

@@ -6,7 +6,7 @@ from typing import Final
 
 from models.applications.application import Application
 from models.applications.studio.job_table import generations
-from models.job_tables.rendering import identifier
+from models.job_tables.quoting import quoted_name
 
 _SQL: Final = Path(__file__).with_name("studio.sql")
 
@@ -22,7 +22,7 @@ _NEEDS: Final = {
 @cache
 def application(schema: str) -> Application:
     """Return the application whose tables stand in a schema; the same value each time, by which SQL is cached."""
-    quoted = identifier(schema)
+    quoted = quoted_name(schema)
     return Application(
         name="studio",
         schema=schema,

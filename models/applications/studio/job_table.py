@@ -72,9 +72,9 @@ def generations(schema: str) -> JobTable:
     def book(when: str, action: str, more: str = "") -> Book:
         return Book(
             when,
-            f"""INSERT INTO {schema}.usage ("userId", action, metadata)
-SELECT r."userId", '{action}', jsonb_build_object('generationId', r._id, 'tokens', r."tokensUsed"{more})
-FROM {{rows}} r WHERE EXISTS (SELECT FROM {schema}.users u WHERE u._id = r."userId" OFFSET 0);""",
+            f"""PERFORM darkroom.studio_record_usage('{action}', array_agg(r."userId"),
+    array_agg(jsonb_build_object('generationId', r._id, 'tokens', r."tokensUsed"{more})))
+FROM {{rows}} r HAVING count(*) > 0;""",
         )
 
     return JobTable(

@@ -92,6 +92,20 @@ BEGIN
     RAISE EXCEPTION 'file %: category % doesn''t fit %', wrong.id, wrong.category, wrong.list USING ERRCODE = '22023';
 END $$;
 
+-- Write the lines of `usage` about one statement's generations; none for users who are gone. Where a migration of the
+-- application dropped or renamed a column that this needs, its own statements go on, with a warning.
+CREATE OR REPLACE FUNCTION darkroom.studio_record_usage(action text, owners text[], lines jsonb[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+BEGIN
+    INSERT INTO {schema}.usage ("userId", action, metadata)
+    SELECT l.owner, studio_record_usage.action, l.line FROM unnest(owners, lines) WITH ORDINALITY l (owner, line, place)
+    WHERE EXISTS (SELECT FROM {schema}.users u WHERE u._id = l.owner OFFSET 0) ORDER BY l.place;
+EXCEPTION WHEN syntax_error_or_access_rule_violation THEN
+    RAISE WARNING 'nothing is written into usage: %', SQLERRM
+        USING HINT = 'darkroom db check says what is missing and what to do';
+END $$;
+
 -- Delete the files' rows of deleted generations' results: those that Darkroom wrote for them, that no other generation
 -- works on, and to which no row refers by a foreign key. Whatever is in the way of that, the row stays, and the
 -- generations are deleted all the same. `jobs` and `owners` are those of each file in `results`. Of users who are gone,
@@ -139,6 +153,6 @@ BEGIN
             END;
         END LOOP;
     END;
-EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-    NULL;
+EXCEPTION WHEN lock_not_available OR deadlock_detected OR syntax_error_or_access_rule_violation THEN
+    NULL;  -- the last: a migration of the application dropped or renamed a column
 END $$;

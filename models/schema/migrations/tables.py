@@ -30,6 +30,7 @@ FILES: Final = (
     "schema/progress_tables.sql",
     "schema/passed_times.sql",
     "schema/token_entry_tables.sql",
+    "schema/earlier_money_tables.sql",
 )
 """Files in the order of the revisions that execute them."""
 

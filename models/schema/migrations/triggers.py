@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from models.job_tables.rendering import identifier
+from models.job_tables.quoting import quoted_name
 from models.schema.migrations import installation, session
 from models.schema.migrations.definitions import Trigger, triggers
 from models.schema.migrations.errors import TableLockedError
@@ -142,7 +142,7 @@ def apply(connection: Connection, cost_column: str) -> list[str]:
 def table_of(label: str) -> str:
     """Return the table of a trigger, with its schema, from the trigger's label."""
     schema, _, table = label.rpartition(".")[0].rpartition(".")
-    return f"{identifier(schema or 'public')}.{identifier(table)}"
+    return f"{quoted_name(schema or 'public')}.{quoted_name(table)}"
 
 
 def _require_free(connection: Connection, table: str, *, blocks_readers: bool) -> None:

@@ -34,7 +34,7 @@ async def test_contract_example_is_described(shop):
     assert application.references == {"public.catalogue": ("cover_key",)}
     assert application.needs == {
         "catalogue": "cover_key",
-        "customers": "id",
+        "customers": "id account",
         "orders": "id state print_key print_url print_size photo_key customer_id size price",
     }
     assert (orders.name, orders.rows, orders.application) == ("public.orders", "frames_orders", "frames")

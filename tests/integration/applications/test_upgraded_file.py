@@ -8,6 +8,7 @@ import pytest
 
 from config.postgres_url import parse_postgres_url
 from config.tiers import PRICES_TOKENS
+from models.queue.job_rows import JobFilter, find_jobs
 from models.schema.migrate import upgrade
 from models.schema.migrations.errors import ApplicationError
 
@@ -125,3 +126,66 @@ async def test_row_of_another_program_that_becomes_one_of_our_type_is_let_throug
     await shop.execute('UPDATE "My order" SET "select" = \'stopped\'')
     await shop.execute('DELETE FROM "My order"')
     assert await shop.fetchval('SELECT "my credits" FROM users') == 100
+
+
+async def test_history_of_a_type_that_is_none_is_no_job_of_ours(shop_of_a_file):
+    shop, upgraded = shop_of_a_file
+    await shop.execute('ALTER TABLE "My order" ADD kind text')
+    before = """CASE WHEN r."photo key" IS NOT NULL THEN 'enhance' END"""
+    for job_type in ("r.kind", "lower(r.kind)"):
+        await upgraded(FILE.replace(before, job_type))
+        insert = 'INSERT INTO "My order" ("user", price, kind, "select") VALUES (7, 0, $1, $2)'
+
+        await shop.execute(insert, "scan", "done")
+        await shop.execute(insert, "modify", "done")
+        with pytest.raises(asyncpg.InvalidParameterValueError, match=r'^job_type: "scan" is none of enhance'):
+            await shop.execute(insert, "scan", "new")
+
+        assert [one.job_type for one in await find_jobs(shop, JobFilter(), 9)] == ["shop.modify"]
+        await shop.execute('DELETE FROM "My order"')
+
+
+async def test_numbers_that_begin_anew_are_new_jobs(shop_of_a_file):
+    shop, upgraded = shop_of_a_file
+    await upgraded(FILE)
+    insert = 'INSERT INTO "My order" ("user", "photo key", price) VALUES (7, $1, $2) RETURNING "Id"'
+    await shop.execute("INSERT INTO users VALUES (8, 10)")
+
+    first = await shop.fetchval(insert, "a.jpg", 5)
+    await shop.execute('TRUNCATE "My order" RESTART IDENTITY')
+    assert await shop.fetchval('SELECT "my credits" FROM users WHERE id = 7') == 100
+    await shop.execute(insert.replace("(7", "(8").replace("$1, $2", "'b.jpg', 3"))
+
+    queued = await shop.fetch("SELECT job_id, user_id, tier FROM darkroom.job_queue")
+    assert [tuple(one) for one in queued] == [(str(first), "shop/8", "TIER_1K")]
+    await shop.execute('UPDATE "My order" SET "select" = \'stopped\'')
+    assert [one[0] for one in await shop.fetch('SELECT "my credits" FROM users ORDER BY id')] == [100, 10]
+    assert await shop.fetch("SELECT * FROM darkroom.money_violations") == []
+
+
+@pytest.mark.parametrize("otherwise", ["", "ELSE 'generate' ", None])
+async def test_job_fails_without_the_reference_that_makes_it_one_and_goes_on_without_others(shop_of_a_file, otherwise):
+    shop, upgraded = shop_of_a_file
+    await shop.execute("""
+        CREATE TABLE photos (key text PRIMARY KEY); INSERT INTO photos VALUES ('a.jpg'), ('b.jpg');
+        ALTER TABLE "My order" ADD FOREIGN KEY ("photo key") REFERENCES photos ON DELETE SET NULL""")
+    condition = """CASE WHEN r."photo key" IS NOT NULL THEN 'enhance' END"""
+    job_type = "'modify'" if otherwise is None else condition.replace("END", f"{otherwise}END")
+    await upgraded(FILE.replace(condition, job_type))
+    insert = 'INSERT INTO "My order" ("user", "photo key", price) VALUES (7, $1, 5) RETURNING "Id"'
+    await shop.fetchval(insert, "a.jpg")
+    claimed = await shop.fetchval(insert, "b.jpg")
+    claim = "status = 'processing', lease_token = gen_random_uuid(), worker_id = gen_random_uuid()"
+    await shop.execute(f"UPDATE darkroom.job_queue SET {claim} WHERE job_id = $1", str(claimed))
+    await shop.execute('UPDATE "My order" SET "select" = \'working\' WHERE "Id" = $1', claimed)
+
+    await shop.execute("DELETE FROM photos")
+
+    rows = [tuple(one) for one in await shop.fetch('SELECT "photo key", "select" FROM "My order" ORDER BY "Id"')]
+    queued = await shop.fetchval("SELECT count(*) FROM darkroom.job_queue")
+    paid = await shop.fetchval('SELECT "my credits" FROM users')
+    if otherwise is None:
+        assert (rows, queued, paid) == ([(None, "new"), (None, "working")], 2, 90)
+    else:
+        assert (rows, queued, paid) == ([(None, "error")] * 2, 0, 100)
+    assert await shop.fetch("SELECT * FROM darkroom.money_violations") == []

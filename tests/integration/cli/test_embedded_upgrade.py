@@ -10,7 +10,7 @@ from workers.services.services import Services
 
 DAMAGE = {
     "an earlier revision": """DROP INDEX darkroom.job_queue_held_idx;
-        DROP TABLE darkroom.estimates, darkroom.token_entries CASCADE;
+        DROP TABLE darkroom.estimates, darkroom.token_entries, darkroom.earlier_money CASCADE;
         UPDATE darkroom.alembic_version SET version_num = 'darkroom_0011' WHERE version_num LIKE 'dark%'""",
     "a function that came later": "DROP FUNCTION darkroom.job_status(text)",
     "a function that reads otherwise": """CREATE OR REPLACE FUNCTION darkroom.utc_now() RETURNS timestamp

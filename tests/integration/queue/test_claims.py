@@ -417,12 +417,14 @@ async def test_job_that_is_being_cancelled_is_not_adopted(database, foreign):
     assert await queue_row(database, job) is None
 
 
-async def test_queue_row_of_a_truncated_table_is_dropped(database):
-    await make_job(database)
-    await database.fetch("TRUNCATE public.image_enhancement_jobs")
+async def test_jobs_of_a_truncated_table_end_at_once_and_those_that_went_past_the_triggers_are_dropped(database):
+    for triggers, dropped in (("ENABLE", 0), ("DISABLE", 1)):
+        await make_job(database)
+        await database.fetch(f"ALTER TABLE public.image_enhancement_jobs {triggers} TRIGGER USER")
+        await database.fetch("TRUNCATE public.image_enhancement_jobs")
 
-    assert await claim_jobs(database) == []
-    assert await adopt_jobs(database) == (0, 1)
+        assert await claim_jobs(database) == []
+        assert await adopt_jobs(database) == (0, dropped)
 
 
 async def heard(connection, channel):

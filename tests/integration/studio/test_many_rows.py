@@ -31,7 +31,11 @@ async def calls_of(connection, statement):
 async def test_rules_are_asked_once_for_all_rows_of_a_statement(foreign):
     statement = MANY.replace("$1", "0").replace("$2", "''").replace("$3", "'{}'::text[]")
 
-    assert await calls_of(foreign, statement) == {"studio_check_inputs": 1, "studio_check_parameters": 1}
+    assert await calls_of(foreign, statement) == {
+        "studio_check_inputs": 1,
+        "studio_check_parameters": 1,
+        "studio_record_usage": 1,
+    }
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ FRAMES = JobTable(
     started_column="begun",
     completed_column="ended",
     frozen=("id", "customer", "photo_key", "size", "price"),
+    names_refused_changes=False,
     checks=(Check("r.photo_key <> ''", "22023", "an order has 100 % of a photo"),),
     key_column="print_key",
     object_columns=("photo_key", "print_key", "print_url"),
@@ -89,6 +90,7 @@ GIFTS = JobTable(
     id_type=UUID,
     status_type="text",
     frozen=("gift", "owner", "kind"),
+    names_refused_changes=False,
 )
 """Nobody pays for these, a row shows its label and its result alone, and rows of another kind are another program's."""
 

@@ -1,4 +1,5 @@
-from models.applications.files.sql_names import base_of, quoted_name
+from models.applications.files.sql_names import base_of
+from models.job_tables.quoting import quoted_name
 
 
 def test_names_are_quoted_where_sql_needs_it():

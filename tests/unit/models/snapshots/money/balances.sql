@@ -4,7 +4,7 @@
 -- description have the search_path of that description.
 
 -- Return the accounts whose balances aren't the sums of their entries, of all users or of some, and balances that are
--- negative or can't be read.
+-- negative or can't be read: all of an application, where its migration dropped or renamed a column.
 CREATE OR REPLACE FUNCTION darkroom.unsettled_accounts(of_payers text[] DEFAULT NULL)
 RETURNS TABLE (application text, user_id text, violation text, finding text)
 LANGUAGE plpgsql STABLE

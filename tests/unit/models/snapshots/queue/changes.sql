@@ -226,6 +226,25 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- BEFORE TRUNCATE: the jobs in the queue end as if their rows were deleted one by one. What is truncated along with the
+-- table, such as balances, is still there.
+CREATE OR REPLACE FUNCTION darkroom.follow_truncated_enhancements() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    changes darkroom.change[];
+BEGIN
+    changes := ARRAY(
+        SELECT ROW(CASE WHEN o."isBlend" THEN 'blend' ELSE 'enhance' END, o.id, o."userId", 'DELETED',
+                   NULL, 'the job''s row was deleted')::darkroom.change
+        FROM darkroom.job_queue q JOIN public.image_enhancement_jobs o ON o.id = q.job_id
+        WHERE q.job_type IN ('enhance', 'blend') AND o.status IN ('PENDING', 'PROCESSING') ORDER BY q.id);
+    IF cardinality(changes) > 0 THEN
+        PERFORM darkroom.follow(changes);
+    END IF;
+    RETURN NULL;
+END $$;
+
 -- AFTER UPDATE and AFTER DELETE, per statement: the consequences of a new status. A statement that ends many jobs locks
 -- balances in their order, as charging does. A message that was in the row before a cancellation belongs to an earlier
 -- attempt, and isn't the reason. A plan without parameters is always cached, so the plan for a single row must suit
@@ -250,6 +269,25 @@ BEGIN
                        NULL, 'the job''s row was deleted')::darkroom.change
             FROM rows_before o WHERE o.status IN ('PENDING', 'PROCESSING'));
     END IF;
+    IF cardinality(changes) > 0 THEN
+        PERFORM darkroom.follow(changes);
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- BEFORE TRUNCATE: the jobs in the queue end as if their rows were deleted one by one. What is truncated along with the
+-- table, such as balances, is still there.
+CREATE OR REPLACE FUNCTION darkroom.follow_truncated_generations() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    changes darkroom.change[];
+BEGIN
+    changes := ARRAY(
+        SELECT ROW(pg_catalog.lower(o.type::text), o.id, o."userId", 'DELETED',
+                   NULL, 'the job''s row was deleted')::darkroom.change
+        FROM darkroom.job_queue q JOIN public.mcp_generation_jobs o ON o.id = q.job_id
+        WHERE q.job_type IN ('generate', 'modify') AND o.status IN ('PENDING', 'PROCESSING') ORDER BY q.id);
     IF cardinality(changes) > 0 THEN
         PERFORM darkroom.follow(changes);
     END IF;

@@ -13,6 +13,8 @@ CREATE TRIGGER darkroom_follow_update AFTER UPDATE ON public.image_enhancement_j
     FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_enhancements();
 CREATE TRIGGER darkroom_follow_delete AFTER DELETE ON public.image_enhancement_jobs
     REFERENCING OLD TABLE AS rows_before FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_enhancements();
+CREATE TRIGGER darkroom_follow_truncate BEFORE TRUNCATE ON public.image_enhancement_jobs
+    FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_truncated_enhancements();
 
 CREATE TRIGGER darkroom_enter AFTER INSERT ON public.mcp_generation_jobs
     REFERENCING NEW TABLE AS entering_rows FOR EACH STATEMENT EXECUTE FUNCTION darkroom.enter_generations();
@@ -25,6 +27,8 @@ CREATE TRIGGER darkroom_follow_update AFTER UPDATE ON public.mcp_generation_jobs
     FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_generations();
 CREATE TRIGGER darkroom_follow_delete AFTER DELETE ON public.mcp_generation_jobs
     REFERENCING OLD TABLE AS rows_before FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_generations();
+CREATE TRIGGER darkroom_follow_truncate BEFORE TRUNCATE ON public.mcp_generation_jobs
+    FOR EACH STATEMENT EXECUTE FUNCTION darkroom.follow_truncated_generations();
 
 CREATE TRIGGER darkroom_fill_pipeline BEFORE INSERT ON public.image_enhancement_jobs
     FOR EACH ROW EXECUTE FUNCTION darkroom.fill_pipeline();
