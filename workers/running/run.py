@@ -216,12 +216,6 @@ class StageRunner:
             await job.saved()
             return await self._pictures.same(claim, input_hash)
 
-        @asynccontextmanager
-        async def calling() -> AsyncIterator[None]:
-            await job.saved()
-            with job.calling():
-                yield
-
         return StageContext(
             job=prepared.job,
             outputs=list(prepared.outputs),
@@ -238,7 +232,7 @@ class StageRunner:
             inputs=self._inputs,
             find_same=find_same if is_reusing else None,
             bought=kept.bought,
-            calling=calling,
+            calling=partial(_calling, job),
         )
 
     async def _run_stage(
@@ -277,3 +271,14 @@ class StageRunner:
             raise TransientError(f"{stage.name} wasn't done within its deadline of {deadline_s:g} s") from None
         finally:
             del lost  # it holds this frame: in a cycle, both would last until a garbage collection
+
+
+@asynccontextmanager
+async def _calling(job: RunningJob) -> AsyncIterator[None]:
+    """Count a call in flight until the block ends, which begins once everything is committed that the run has written.
+
+    The call may not be repeatable.
+    """
+    await job.saved()
+    with job.calling():
+        yield

@@ -20,6 +20,7 @@ MOST_PICTURES: Final = 4
 """The most pictures that a job makes, and the most that it works on."""
 
 _OF_WORDS: Final = frozenset({Purpose.GENERATE, Purpose.MODIFY})
+_NONE_CHOSEN: Final = Parameters()
 
 
 def build_job(claim: Claim, inputs: JobInputs) -> Job:
@@ -40,7 +41,7 @@ def build_job(claim: Claim, inputs: JobInputs) -> Job:
     if pipeline is not None and not pipeline.is_allowed:
         kind = "shared by link, the job came without its token," if pipeline.is_shared_by_link else "private"
         raise NotYoursError(f"pipeline {pipeline.id} is {kind} and not yours")
-    chosen = Parameters() if inputs.parameters is None else read_parameters(inputs.parameters)
+    chosen = _NONE_CHOSEN if inputs.parameters is None else read_parameters(inputs.parameters)
     options = resolve(_config(claim, inputs, chosen))
     if pipeline is not None:
         check_references(pipeline.config, pipeline.owner_id)
@@ -86,8 +87,9 @@ def _config(claim: Claim, inputs: JobInputs, chosen: Parameters) -> dict[str, An
         check_own_references(inputs.config, result_folder(application, claim.user_id))
         config |= inputs.config
     model = inputs.model or chosen.model  # an operator chose the former for this one job
-    own = {"model": model, "temperature": chosen.temperature}
-    if given := {name: value for name, value in own.items() if value is not None}:
+    if model is not None or chosen.temperature is not None:
+        own = {"model": model, "temperature": chosen.temperature}
+        given = {name: value for name, value in own.items() if value is not None}
         config["generationConfig"] = {**(config.get("generationConfig") or {}), **given}
     return config
 
