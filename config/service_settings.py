@@ -65,7 +65,7 @@ class ServiceSettings(SettingGroup):
         default=5,
         description="PostgreSQL connections that a process may hold at once, with that of its lease or LISTEN, at "
         "least "
-        f"{LEAST_CONNECTIONS}; schedulers and commands take at most {MOST_BESIDE_WORKERS} of them",
+        f"{LEAST_CONNECTIONS}; schedulers and commands take at most {MOST_BESIDE_WORKERS} of them, a dashboard all",
     )
 
     @model_validator(mode="after")

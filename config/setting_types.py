@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from config.job_terms import MODEL_NAME
 from config.postgres_url import parse_postgres_url
@@ -187,3 +187,15 @@ Names = Annotated[tuple[str, ...], BeforeValidator(names)]
 ColumnName = Annotated[str, AfterValidator(_identifier)]
 ModelName = Annotated[str, AfterValidator(_model)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+
+LEAST_SECRET_CHARS = 32
+
+
+def _long_enough(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < LEAST_SECRET_CHARS:
+        raise ValueError(f"must have at least {LEAST_SECRET_CHARS} characters: openssl rand -hex 32 prints some")
+    return value
+
+
+LongSecret = Annotated[SecretStr, AfterValidator(_long_enough)]

@@ -10,8 +10,10 @@ from typing import Any, Final, TypeVar, get_args
 
 from pydantic import SecretStr, ValidationError
 
+from config.dashboard_settings import DashboardSettings
 from config.log_settings import LogSettings
 from config.masking import SecretMask
+from config.metrics_settings import MetricsSettings
 from config.money_settings import MoneySettings
 from config.periodic_settings import PeriodicSettings
 from config.picture_settings import PictureSettings
@@ -46,7 +48,15 @@ class SettingsError(Exception):
 
 
 class CoreSettings(
-    ServiceSettings, ProcessSettings, PictureSettings, MoneySettings, PeriodicSettings, LogSettings, ProviderSettings
+    ServiceSettings,
+    ProcessSettings,
+    PictureSettings,
+    MoneySettings,
+    PeriodicSettings,
+    DashboardSettings,
+    MetricsSettings,
+    LogSettings,
+    ProviderSettings,
 ):
     """All settings except those of single providers."""
 

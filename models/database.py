@@ -51,6 +51,9 @@ first jobs of a queue are found without sorting it. (Where a table can only be r
 version 18 expects an enormous cost, and would compile the plan.)
 """
 
+READ_ONLY_SETTINGS: Final = {"transaction_read_only": "on", "statement_timeout": "2000"}
+"""Settings of sessions that only read, for people who wait: a statement ends after 2,000 ms."""
+
 RAISED_RETRY_S = 1.0
 """How long, in seconds, a statement is repeated if only a trigger reports a lock: then the lock isn't a real one."""
 
@@ -65,6 +68,7 @@ class Database:
         direct_url: PostgresUrl | None = None,
         most_connections: int = 8,
         keeps_plans: bool = False,
+        is_read_only: bool = False,
     ) -> None:
         """Prepare a pool. No connection is opened yet.
 
@@ -74,9 +78,11 @@ class Database:
             most_connections: the size of the pool.
             keeps_plans: whether all statements find their rows by index, as those of workers do, so that plans may be
                 kept however full the tables become.
+            is_read_only: whether statements only read, and end after two seconds.
         """
         self._url = url
         self._settings = {"lock_timeout": str(LOCK_TIMEOUT_MS)} | (KEPT_PLAN_SETTINGS if keeps_plans else {})
+        self._settings |= READ_ONLY_SETTINGS if is_read_only else {}
         self._direct_url = direct_url or url
         self._is_direct_pooler_declared = self._direct_url.behind_pooler
         self._most_connections = most_connections
@@ -266,7 +272,11 @@ class Database:
         if not url.behind_pooler:  # a pooler refuses settings when a session starts
             arguments["server_settings"] = {
                 "application_name": "darkroom",
-                **self._settings,
+                # what holds for a transaction behind a pooler is the default of a session's transactions
+                **{
+                    name.replace("transaction_read", "default_transaction_read"): it
+                    for name, it in self._settings.items()
+                },
                 # This holds whatever the database's default is: in serializable mode our reads would make serializable
                 # producers fail.
                 "default_transaction_isolation": "read committed",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["finishing", "learned", "looking", "orientation", "outgoing", "work"]
+__all__ = ["finishing", "learned", "looking", "orientation", "outgoing", "preview", "work"]
 
 
 class _ChildModule:
@@ -29,10 +29,11 @@ class _ChildModule:
 
 
 if TYPE_CHECKING:
-    from pipelines.imaging import finishing, looking, orientation, outgoing
+    from pipelines.imaging import finishing, looking, orientation, outgoing, preview
     from pipelines.providers.local import learned, work
 else:
-    finishing, looking, orientation, outgoing = (
-        _ChildModule(f"pipelines.imaging.{name}") for name in ("finishing", "looking", "orientation", "outgoing")
+    finishing, looking, orientation, outgoing, preview = (
+        _ChildModule(f"pipelines.imaging.{name}")
+        for name in ("finishing", "looking", "orientation", "outgoing", "preview")
     )
     learned, work = (_ChildModule(f"pipelines.providers.local.{name}") for name in ("learned", "work"))

@@ -26,6 +26,7 @@ SELECT c.id, c.started_at, c.provider, c.model, c.purpose, c.job_id, c.may_be_pa
 FROM darkroom.provider_calls c WHERE {LEFT_OPEN} ORDER BY c.id LIMIT $1
 """
 _COUNT: Final = f"SELECT count(*) FROM darkroom.provider_calls c WHERE {LEFT_OPEN}"
+_OPEN: Final = "SELECT count(*) FROM darkroom.provider_calls c WHERE c.outcome = 'open'"
 _STATE: Final = f"""
 SELECT c.job_type, c.job_id, c.outcome, {LEFT_OPEN} AS is_left_open FROM darkroom.provider_calls c WHERE c.id = $1
 """
@@ -80,6 +81,11 @@ async def calls_left_open(connection: Connection, most: int) -> list[LeftOpen]:
 async def count_left_open(connection: Connection) -> int:
     """Count the calls that `calls_left_open` would return without a limit."""
     return int(await connection.fetchval(_COUNT))
+
+
+async def count_open(connection: Connection) -> int:
+    """Count the calls that were begun and aren't closed, whether their answer is still awaited or not."""
+    return int(await connection.fetchval(_OPEN))
 
 
 async def call_state(connection: Connection, call_id: int) -> CallState | None:

@@ -1,6 +1,6 @@
 """Records of what operators change: in Darkroom's own table, and in the application's audit log where it has one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -26,7 +26,7 @@ VALUES (darkroom.new_id(),
         coalesce((SELECT u.id FROM public.users u WHERE u.id = $1 OR u.email = $1 ORDER BY u.id = $1 DESC LIMIT 1), $2),
         'TOKEN_ADJUSTMENT', $2, $3, darkroom.utc_now())
 """
-_ABOUT_JOB: Final = """
+ABOUT_JOB: Final = """
 SELECT a.at, a.actor, a.action, a.target, a.after, a.reason FROM darkroom.operator_actions a
 WHERE (a.target = $1 AND a.action = ANY ($3) OR a.action = 'job_retry' AND a.after ->> 'jobId' = $1)
   AND ($2::text[] IS NULL OR coalesce(a.after ->> 'jobType' = ANY ($2), true))
@@ -35,7 +35,17 @@ _IS_RETRIED: Final = """
 SELECT EXISTS (SELECT FROM darkroom.operator_actions a
                WHERE a.action = 'job_retry' AND a.target = $1 AND coalesce(a.after ->> 'jobType', $2) = $2)
 """
-_OF_JOBS: Final = ("job_cancel", "job_retry", "job_run_now", "job_reschedule", "call_acknowledge")
+# By operator_actions_at_idx, from the newest on
+_NEWEST: Final = """
+SELECT a.id, a.at, a.actor, a.action, a.target, a.reason FROM darkroom.operator_actions a {behind}
+ORDER BY a.at DESC, a.id DESC LIMIT $1
+"""
+_FIRST: Final = _NEWEST.format(behind="")
+_BEHIND: Final = _NEWEST.format(behind="WHERE (a.at, a.id) < ($2, $3)")
+_NEWEST_GRANT: Final = """
+SELECT max(a.id) FROM darkroom.operator_actions a WHERE a.target = $1 AND a.action = 'tokens_grant'
+"""
+OF_JOBS: Final = ("job_cancel", "job_retry", "job_run_now", "job_reschedule", "call_acknowledge")
 """Actions whose target is a job's id. A user may have the same id."""
 
 
@@ -49,6 +59,36 @@ class Action:
     target: str
     after: Mapping[str, Any] | None
     reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ActionRow:
+    """An action as a list shows it. `id` tells actions of the same time apart."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    target: str
+    reason: str | None
+
+
+async def newest_actions(connection: Connection, most: int, behind: tuple[datetime, int] | None) -> list[ActionRow]:
+    """Return actions, the newest first.
+
+    Args:
+        connection: any connection.
+        most: how many at most.
+        behind: time and id of the action behind which they begin; None for the newest.
+    """
+    rows = await (connection.fetch(_FIRST, most) if behind is None else connection.fetch(_BEHIND, most, *behind))
+    return [ActionRow(**row) for row in rows]
+
+
+async def newest_grant(connection: Connection, user_id: str) -> int | None:
+    """Return the number of the newest grant of tokens to a user; None if there was none."""
+    number: int | None = await connection.fetchval(_NEWEST_GRANT, user_id)
+    return number
 
 
 async def record_action(
@@ -101,15 +141,6 @@ async def record_job_action(
     await record_action(
         connection, actor=actor, action=action, target=job_id, before=before, after=after, reason=reason
     )
-
-
-async def actions_about_job(connection: Connection, job_id: str, types: Sequence[str] | None) -> list[Action]:
-    """Return what operators did to a job, including the retry that created this job.
-
-    `types` are those of the jobs of its table; None if nothing tells the table of a job whose row is deleted. Records
-    of earlier releases don't say the job's type, and count for each job of this id.
-    """
-    return [Action(**row) for row in await connection.fetch(_ABOUT_JOB, job_id, types, list(_OF_JOBS))]
 
 
 async def is_retried(connection: Connection, job_type: str, job_id: str) -> bool:

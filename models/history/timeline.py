@@ -9,24 +9,24 @@ from uuid import UUID
 
 from models.connections import Connection
 
-_RUNS: Final = """
+RUNS: Final = """
 SELECT r.at, r.event, r.stage, r.attempt, r.duration_ms, r.worker_id, r.error,
-       r.output -> 'treatments' AS treatments,
+       r.output -> 'treatments' AS treatments, r.output -> 'measures' AS measures,
        CASE r.event WHEN 'handed_over' THEN r.output ->> 'queue' END AS queue, w.host, w.pid
 FROM darkroom.stage_runs r LEFT JOIN darkroom.workers w ON w.id = r.worker_id
 WHERE r.job_id = $1 AND ($2::text[] IS NULL OR r.job_type = ANY ($2)) ORDER BY r.at, r.id
 """
-_CALLS: Final = """
+CALLS: Final = """
 SELECT c.id, c.started_at, c.finished_at, c.provider, c.model, c.purpose, c.attempt, c.outcome, c.may_be_paid,
        c.latency_ms, c.images, c.cost_usd, c.quoted_usd, c.problem
 FROM darkroom.provider_calls c WHERE c.job_id = $1 AND ($2::text[] IS NULL OR c.job_type = ANY ($2)) ORDER BY c.id
 """
-_REFUSED: Final = """
+REFUSED: Final = """
 SELECT r.refused_at, r.label, r.reason, r.words, coalesce(o.owed, 0) AS owed FROM darkroom.refused_ends r
 LEFT JOIN darkroom.refunds_owed o ON o.job_type = r.job_type AND o.job_id = r.job_id
 WHERE r.job_id = $1 AND ($2::text[] IS NULL OR r.job_type = ANY ($2))
 """
-_OBJECTS: Final = """
+OBJECTS: Final = """
 SELECT a.created_at, a.key, a.bytes, a.treatments FROM darkroom.artifacts a
 WHERE a.job_id = $1 AND ($2::text[] IS NULL OR a.job_type = ANY ($2))
 """
@@ -56,8 +56,9 @@ WHERE r.job_id = $1 AND r.job_type = $2 AND r.event = 'claimed' AND r.output IS 
 class StageRun:
     """One event in a job's history.
 
-    `queue` is the one to which the job was handed over. `host` and `pid` are the worker's; both are None once the
-    worker's row is deleted.
+    `treatments` and `measures` are what a stage recorded besides its output: what was done to the picture, and figures
+    by name. `queue` is the one to which the job was handed over. `host` and `pid` are the worker's; both are None once
+    the worker's row is deleted.
     """
 
     at: datetime
@@ -68,6 +69,7 @@ class StageRun:
     worker_id: UUID | None
     error: str | None
     treatments: Any
+    measures: Any
     queue: str | None
     host: str | None
     pid: int | None
@@ -147,22 +149,12 @@ async def recorded_types(connection: Connection, job_id: str) -> list[str]:
 
 async def stage_runs(connection: Connection, job_id: str, types: Types) -> list[StageRun]:
     """Return the events of a job's history, oldest first."""
-    return [StageRun(**row) for row in await connection.fetch(_RUNS, job_id, types)]
+    return [StageRun(**row) for row in await connection.fetch(RUNS, job_id, types)]
 
 
 async def provider_calls(connection: Connection, job_id: str, types: Types) -> list[ProviderCall]:
     """Return a job's provider calls in the order in which they were made."""
-    return [ProviderCall(**row) for row in await connection.fetch(_CALLS, job_id, types)]
-
-
-async def refused_ends(connection: Connection, job_id: str, types: Types) -> list[RefusedEnd]:
-    """Return the ends of a job of which the database refused the label, the refund, or both."""
-    return [RefusedEnd(**row) for row in await connection.fetch(_REFUSED, job_id, types)]
-
-
-async def stored_objects(connection: Connection, job_id: str, types: Types) -> list[StoredObject]:
-    """Return the objects that a job stored."""
-    return [StoredObject(**row) for row in await connection.fetch(_OBJECTS, job_id, types)]
+    return [ProviderCall(**row) for row in await connection.fetch(CALLS, job_id, types)]
 
 
 async def timed_runs(connection: Connection, job_ids: Sequence[str]) -> list[TimedRun]:

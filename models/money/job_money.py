@@ -40,7 +40,7 @@ async def money_of_job(connection: Connection, job_id: str, types: Sequence[str]
 
     `types` are those of the jobs of its table; None if nothing tells the table of a job whose row is deleted.
     """
-    return [MoneyMove(**row) for row in await connection.fetch(_of_job(), job_id, types)]
+    return [MoneyMove(**row) for row in await connection.fetch(of_job(), job_id, types)]
 
 
 async def money_of_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[tuple[str, Kind], int]:
@@ -55,7 +55,7 @@ async def refunded(connection: Connection, job_type: str, job_id: str) -> int | 
     return amount
 
 
-def _of_job() -> str:
+def of_job() -> str:
     """Return the statement that reads the money of a job: the balance after a move stands in the ledger or an entry."""
     in_tokens = types_paid_in_tokens()
     balances = [

@@ -6,6 +6,7 @@ from typing import Final
 
 from models.applications.registry import has_pictures, is_of_pictures, job_types
 from models.connections import Connection
+from models.schema.newest import newest_rows
 
 _FIND: Final = """
 SELECT u.id, u.email FROM public.users u WHERE u.email = $1 OR u.id = $1 ORDER BY u.id = $1 LIMIT 1
@@ -26,6 +27,13 @@ FROM public.users u LEFT JOIN public.user_token_balances b ON b."userId" = u.id
 WHERE $1::text IS NULL OR u.id = $1
 ORDER BY u."createdAt" DESC, u.id LIMIT $2
 """
+_NEWEST: Final = """
+SELECT r.id, r.email, r.name, r."createdAt" AS created_at,
+       coalesce((SELECT b.balance FROM public.user_token_balances b WHERE b."userId" = r.id), 0) AS balance,
+       coalesce((SELECT b.tier::text FROM public.user_token_balances b WHERE b."userId" = r.id), 'FREE') AS tier
+FROM {newest} r ORDER BY r."createdAt" DESC, r.id DESC
+"""
+_COLUMNS: Final = 'r.id, r.email, r.name, r."createdAt"'
 _JOBS: Final = """
 SELECT j.status, count(*) AS count FROM darkroom.jobs j WHERE j."userId" = $1 AND j.type = ANY ($2::text[])
 GROUP BY j.status ORDER BY j.status
@@ -83,6 +91,12 @@ async def make_user(connection: Connection, email: str, name: str | None = None)
 async def list_users(connection: Connection, most: int, user_id: str | None = None) -> list[UserRecord]:
     """Return users, newest first; only the given user if `user_id` isn't None."""
     return [UserRecord(**row) for row in await connection.fetch(_RECORDS, user_id, most)]
+
+
+async def newest_users(connection: Connection, most: int) -> list[UserRecord]:
+    """Return users who were probably added last, the newest first, reading few rows however many users there are."""
+    newest = await newest_rows(connection, "public.users", _COLUMNS, most)
+    return [UserRecord(**row) for row in await connection.fetch(_NEWEST.format(newest=newest))]
 
 
 async def count_users(connection: Connection) -> int:

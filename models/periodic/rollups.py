@@ -8,12 +8,13 @@ from models.connections import Connection
 _ENDS: Final = "SELECT darkroom.roll_up_ends($1)"
 _STAGES: Final = "SELECT * FROM darkroom.roll_up_stage_runs($1)"
 _FOLD: Final = "SELECT darkroom.fold_hour($1)"
-# Counts that are older were made before a time at which no scheduler counted
+# Counts that are older were made before a time at which no scheduler counted. Empty queues leave a row, too, so that a
+# minute without a row is one in which nobody counted.
 _KEEP: Final = """
 INSERT INTO darkroom.queue_minutes (minute, queue, status, jobs, oldest_wait_s)
-SELECT date_trunc('minute', a.as_of, 'UTC'), c.queue, c.status, sum(c.jobs),
-       greatest(0, extract(epoch FROM a.as_of - min(c.oldest_at)))
-FROM darkroom.queue_counting a CROSS JOIN darkroom.queue_counts c
+SELECT date_trunc('minute', a.as_of, 'UTC'), coalesce(c.queue, 'default'), coalesce(c.status, 'waiting'),
+       coalesce(sum(c.jobs), 0), greatest(0, extract(epoch FROM a.as_of - min(c.oldest_at)))
+FROM darkroom.queue_counting a LEFT JOIN darkroom.queue_counts c ON true
 WHERE a.as_of > $1::timestamptz - interval '15 minutes'
 GROUP BY a.as_of, c.queue, c.status ORDER BY 1, 2, 3
 ON CONFLICT DO NOTHING
@@ -49,7 +50,10 @@ async def fold_hour(connection: Connection, at: datetime) -> int:
 
 
 async def keep_queue_counts(connection: Connection, at: datetime) -> None:
-    """Keep the counts of the queues that were made last as those of their minute. Idempotent."""
+    """Keep the counts of the queues that were made last as those of their minute. Idempotent.
+
+    If nothing is in any queue, that is kept as no waiting job in the queue `default`.
+    """
     await connection.execute(_KEEP, at)
 
 

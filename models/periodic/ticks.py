@@ -219,6 +219,56 @@ async def last_ticks(connection: Connection, names: Sequence[str]) -> dict[str, 
     }
 
 
+_RECENT: Final = """
+SELECT n.name AS task, t.tick_at AS at, t.status, t.counts, t.error, t.failures, t.started_at, t.finished_at
+FROM unnest($1::text[]) n (name)
+CROSS JOIN LATERAL (SELECT * FROM darkroom.ticks k WHERE k.task = n.name ORDER BY k.tick_at DESC LIMIT $2) t
+ORDER BY t.tick_at DESC, n.name
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RecentTick:
+    """A tick of a periodic task: when it was due, and what came of it.
+
+    `status` is `pending`, `running`, `finished` or `failed`.
+    """
+
+    task: str
+    at: datetime
+    status: str
+    counts: Mapping[str, int]
+    error: str | None
+    failures: int
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def duration_s(self) -> float | None:
+        """How long it took; None if it isn't over."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return max(0.0, (self.finished_at - self.started_at).total_seconds())
+
+
+async def recent_ticks(connection: Connection, names: Sequence[str], *, each: int) -> list[RecentTick]:
+    """Return the last ticks of tasks, at most `each` of one task, the newest first."""
+    return [RecentTick(**row) for row in await connection.fetch(_RECENT, list(names), each)]
+
+
+_FAILED: Final = """
+SELECT t.task, count(*)::integer AS failed FROM darkroom.ticks t
+WHERE t.task = ANY ($1::text[]) AND t.status = 'failed' AND t.finished_at > now() - interval '1 day' GROUP BY t.task
+"""
+
+
+async def failed_ticks(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+    """Return how many ticks of each task failed for good in the last day, by its name."""
+    return dict.fromkeys(names, 0) | {
+        row["task"]: row["failed"] for row in await connection.fetch(_FAILED, list(names))
+    }
+
+
 _END: Final = """
 SELECT t.status IN ('finished', 'failed') AS is_over, t.counts FROM darkroom.ticks t
 WHERE t.task = $1 AND t.tick_at = $2

@@ -23,16 +23,17 @@ class CandidateJob:
     stage: str
     attempts: int
     lease_token: UUID | None
+    tier: str
 
     @classmethod
     def of(cls, row: Record) -> Self:
         """Build the candidate from a row with the columns of CANDIDATE_COLUMNS."""
         ref = JobRef(row["job_type"], row["job_id"], row["id"])
         user_id = user_of_key(row["job_type"], row["user_id"])
-        return cls(ref, user_id, row["stage"], row["attempts"], row["lease_token"])
+        return cls(ref, user_id, row["stage"], row["attempts"], row["lease_token"], row["tier"])
 
 
-CANDIDATE_COLUMNS = "q.id, q.job_type, q.job_id, q.user_id, q.stage, q.attempts, q.lease_token"
+CANDIDATE_COLUMNS = "q.id, q.job_type, q.job_id, q.user_id, q.stage, q.attempts, q.lease_token, q.tier"
 """The columns, of the queue as `q`, that a query must select for a CandidateJob."""
 
 

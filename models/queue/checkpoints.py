@@ -115,7 +115,7 @@ def place_of(job_type: str, stage: str) -> str:
 _KEPT: Final = f"SELECT c.stage, c.output FROM {OWN_TABLE} c WHERE c.job_type = $1 AND c.job_id = $2"
 
 
-_LEFT: Final = f"""
+LEFT: Final = f"""
 SELECT c.stage, c.output, c.at FROM {OWN_TABLE} c
 WHERE c.job_id = $1 AND ($2::text[] IS NULL OR c.job_type = ANY ($2)) ORDER BY c.at, c.stage
 """
@@ -128,14 +128,6 @@ class LeftOutput:
     stage: str
     output: Json | None
     at: datetime
-
-
-async def left_outputs(connection: Connection, job_id: str, types: Sequence[str] | None) -> list[LeftOutput]:
-    """Return the outputs of a job's stages for which its row has no column, oldest first.
-
-    `types` are those of the jobs of its table; None if nothing tells the table of a job whose row is deleted.
-    """
-    return [LeftOutput(**row) for row in await connection.fetch(_LEFT, job_id, types)]
 
 
 async def resumable_stages(

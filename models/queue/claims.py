@@ -15,7 +15,7 @@ from models.connections import LOCK_TIMEOUT_MS, Connection
 from models.job_state import JobStatus
 from models.job_tables.rendering import FINISHED, NEXT, as_id, assigned, label, labels, now, shown_stage, types
 from models.job_tables.table import JobTable
-from models.queue.fair import ASKS, UNCHECKED, admit
+from models.queue.fair import ASKS, admit
 from models.queue.pauses import HELD_AT_ONCE, RESUMED, hold_paused
 from models.queue.user_keys import user_of_key
 
@@ -36,7 +36,9 @@ class Claim:
     """A worker's hold on one job, from the claim to its end.
 
     `attempt` counts from 1 and includes this one. `lease_token` is new with
-    each claim, and every write of the claim is compared with it.
+    each claim, and every write of the claim is compared with it. `first_wait_s`
+    is how long the job has waited since it could have begun; None unless this is
+    its first claim.
     """
 
     id: int
@@ -50,6 +52,8 @@ class Claim:
     worker_id: UUID
     lease_token: UUID
     created_at: datetime
+    tier: str = ""
+    first_wait_s: float | None = None
 
     @classmethod
     def from_row(cls, row: Record) -> "Claim":
@@ -188,7 +192,10 @@ WITH pauses AS MATERIALIZED (
         SELECT c.job_type, c.job_id, 'claimed', c.stage, c.attempts, c.worker_id, nullif(c.payload, '{{}}')
         FROM claimed c)
 SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.max_attempts, c.worker_id,
-       c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
+       c.lease_token, c.created_at, c.tier,
+       CASE WHEN c.claimed_at = c.started_at
+            THEN extract(epoch FROM c.claimed_at - greatest(c.created_at, c.run_at))::float8 END AS first_wait_s,
+       aside.is_any AS has_stepped_aside,
        (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused, {ASKS} AS has_asking,
        CASE WHEN c.notified_at = now() THEN darkroom.notify_job(c.job_type, c.job_id, 'PROCESSING', c.stage) END,
        CASE WHEN c.id IS NOT NULL AND c.id NOT IN (SELECT s.id FROM ({all_started}) s)
@@ -340,60 +347,3 @@ async def ready_queues(connection: Connection) -> set[str]:
            UNION SELECT q.queue FROM darkroom.job_queue q WHERE q.held_by = 'tag' AND q.status = 'pending'"""
     )
     return {row["queue"] for row in rows}
-
-
-_ENTERED = "coalesce(pg_sequence_last_value('darkroom.job_queue_id_seq'), 0)"
-
-_HAS_WORK = f"""
-SELECT EXISTS (SELECT FROM darkroom.job_queue q WHERE q.status = 'processing')
-    OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.status = 'retrying' AND q.scheduled_at <= now())
-    OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.paused_by IS NOT NULL)
-    OR EXISTS (SELECT FROM darkroom.job_queue q WHERE q.queue = ANY ($1) AND q.ready AND q.status = 'pending')
-    OR {ASKS} OR {UNCHECKED}
-       AS has_work, {_ENTERED} AS entered, darkroom.setting('stage_queues') AS stage_queues,
-       (SELECT s.updated_at FROM darkroom.settings s WHERE s.key = 'applications') AS applications_at
-"""
-
-
-@value
-class QueueNow:
-    """What a worker has to know before it looks for jobs.
-
-    Attributes:
-        has_work: whether rescue, wake-ups or a claim from its queues could find anything. It is False while they have
-            only jobs whose waiting time isn't over, or none at all. An idle worker then needs no further statement.
-        entered: what `entered_jobs` returns.
-        stage_queues: the queues of stages that are recorded; None if none are.
-        applications_at: when the applications were recorded that processes drain; None if none are.
-    """
-
-    has_work: bool
-    entered: int
-    stage_queues: Mapping[str, str] | None
-    applications_at: datetime | None
-
-
-async def look_at_queue(connection: Connection, queues: Sequence[str]) -> QueueNow:
-    """Return what a worker of some queues has to know before it looks for jobs."""
-    row = await connection.fetchrow(_HAS_WORK, list(queues))
-    if row is None:
-        raise AssertionError("unreachable: a SELECT without FROM has a row")
-    return QueueNow(*row)
-
-
-_ASK: Final = "SELECT coalesce(bool_or(darkroom.ask_for_wake_up(q)), false) FROM unnest($1::text[]) q"
-
-
-async def ask_for_wake_up(connection: Connection, queues: Sequence[str]) -> bool:
-    """Request a notification when the next job enters one of some queues. Call this after a claim found no job.
-
-    Return True if for one of them no other request was open. The caller must then look for jobs once more, because a
-    job that entered between its look and this request caused no notification.
-    """
-    is_first: bool = await connection.fetchval(_ASK, list(queues))
-    return is_first
-
-
-async def entered_jobs(connection: Connection) -> int:
-    """Return how many jobs have ever entered the queue, including jobs whose transaction was rolled back."""
-    return int(await connection.fetchval(f"SELECT {_ENTERED}"))

@@ -79,6 +79,23 @@ async def watch_slots(database: Database, *, whole: bool) -> None:
         await database.commit("admit", admit)
 
 
+MOST_COUNTED: Final = 1_000
+"""So many running jobs of a user are counted."""
+
+_RUNNING: Final = """
+SELECT (SELECT count(*) FROM (SELECT FROM darkroom.job_queue q WHERE q.user_id = $1 AND q.status = 'processing'
+                              LIMIT $2) r) AS running,
+       (darkroom.setting('user_caps') ->> coalesce(darkroom.tiers_of(ARRAY[$1::text]) ->> $1, 'FREE'))::bigint AS cap
+"""
+
+
+async def running_of_cap(connection: Connection, user_id: str) -> tuple[int, int | None]:
+    """Return how many jobs of a user run, up to MOST_COUNTED, and how many may; None if there is no cap."""
+    row = await connection.fetchrow(_RUNNING, user_id, MOST_COUNTED)
+    assert row is not None  # noqa: S101 - a SELECT without FROM returns a row
+    return row["running"], row["cap"]
+
+
 Turn = tuple[str, str]
 """A row of darkroom.turns, by its queue and its user."""
 

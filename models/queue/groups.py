@@ -68,7 +68,7 @@ class _Entry(ClaimWrite):
         return kinds if self.artifact is None else kinds | {Artifact}
 
 
-_Writes: TypeAlias = Collector[_Entry, None]
+_Writes: TypeAlias = Collector[_Entry, JobStatus | None]
 
 
 class GroupWriter:
@@ -81,11 +81,12 @@ class GroupWriter:
 
     def add(
         self, claim: Claim, event: Event, *, waiting: Waiting, contention_s: float | None = None
-    ) -> "asyncio.Future[None]":
+    ) -> "asyncio.Future[JobStatus | None]":
         """Write an event of a claim after its earlier ones; return a future that is done when it is committed.
 
-        The future fails as `write_alone` does, and so do the futures of the claim's later events that were added by
-        then. A failure stays unnoticed unless the future is awaited.
+        Its result is the status that a completed job has then; None after any other write. The future fails as
+        `write_alone` does, and so do the futures of the claim's later events that were added by then. A failure stays
+        unnoticed unless the future is awaited.
 
         Args:
             claim: the claim, which fences the write.
@@ -119,7 +120,7 @@ class GroupWriter:
         self._writes |= dict.fromkeys(table.job_types, writes)
         return self._writes[job_type]
 
-    async def _commit(self, table: JobTable, entries: Sequence[_Entry]) -> list[Unanswered | None]:
+    async def _commit(self, table: JobTable, entries: Sequence[_Entry]) -> list[JobStatus | Unanswered | None]:
         """Run the statement of a group, and return what becomes of each entry."""
         writes = [as_json(table, number, entry) for number, entry in enumerate(entries)]
         writes.sort(key=itemgetter("job_id"))  # the order of locks
@@ -134,18 +135,20 @@ class GroupWriter:
         states = table.states
         return [_after_group(entry, number, labels, states) for number, entry in enumerate(entries)]
 
-    async def _write_alone(self, entry: _Entry) -> None:
+    async def _write_alone(self, entry: _Entry) -> JobStatus | None:
         """Write an entry without a group, each part of it in a transaction of its own that waits for locks."""
+        ended = None
         for part in entry.parts:
-            await write_alone(
+            ended = await write_alone(
                 self._database, entry.claim, *part, waiting=entry.waiting, contention_s=entry.contention_s
             )
+        return None if ended is None else ended.status
 
 
 def _after_group(
     entry: _Entry, number: int, labels: Mapping[int, str | None], states: Mapping[str, JobStatus]
-) -> Unanswered | None:
-    """Return what becomes of an entry whose group was written; None: nothing.
+) -> JobStatus | Unanswered | None:
+    """Return what becomes of an entry whose group was written, or the status of the job that it has completed.
 
     Args:
         entry: the entry.
@@ -159,10 +162,10 @@ def _after_group(
     if not entry.transitions or type(entry.transitions[-1]) is not Completed:
         return None
     state = states.get(labels[number] or "")  # a trigger may have kept the row of a job that was to end
-    return None if state is not None and state.is_terminal else Unanswered.ALONE
+    return state if state is not None and state.is_terminal else Unanswered.ALONE
 
 
-def _look_at(future: "asyncio.Future[None]") -> None:
+def _look_at(future: "asyncio.Future[JobStatus | None]") -> None:
     """Mark the error of a future as noticed: the next barrier of its claim raises it, if there is one."""
     if not future.cancelled():
         future.exception()

@@ -1,4 +1,4 @@
-"""Jobs as rows of the application's tables and of the queue: search by a filter, reading by id, cancellation."""
+"""Jobs as rows of the application's tables and of the queue: reading by id, cancellation."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,23 +17,16 @@ from models.job_tables.table import Balance, JobTable, Tokens
 from models.queue.job_names import JobKey, job_keys, job_names, key_of
 from models.queue.refusal import CHECK_CONSTRAINTS_NOW
 
-_IDS: Final = """
-SELECT j.type, j.id FROM darkroom.jobs j
-WHERE (cardinality($1::text[]) = 0 OR j.status = ANY ($1::text[]))
-  AND ($2::text IS NULL OR j."userId" = $2) AND ($3::text[] IS NULL OR j.type = ANY ($3::text[]))
-  AND ($4::timestamptz IS NULL OR j."createdAt" >= $4 AT TIME ZONE 'utc')
-  AND ($5::text IS NULL OR strpos(lower(j."errorMessage"), lower($5)) > 0)
-  AND NOT ($6 AND EXISTS (SELECT FROM darkroom.operator_actions a
-                          WHERE a.action = 'job_retry' AND a.target = j.id
-                            AND coalesce(a.after ->> 'jobType', j.type) = j.type))
-ORDER BY j."createdAt" DESC, j.id DESC LIMIT $7
-"""
 _UNFINISHED: Final = "SELECT q.job_type, q.job_id FROM darkroom.job_queue q ORDER BY q.position, q.id"
 _QUEUED: Final = """
 SELECT q.queue, q.stage, q.status, q.attempts, q.max_attempts, q.last_error, q.scheduled_at, q.run_at,
        q.created_at, q.started_at, q.worker_id, q.deadline_at
 FROM darkroom.job_queue q WHERE q.job_id = $1 AND q.job_type = $2
 """
+_QUEUED_STAGES: Final = (
+    "SELECT q.job_type, q.job_id, q.stage FROM darkroom.job_queue q WHERE q.job_id = ANY ($1::text[])"
+)
+_COSTS: Final = 'SELECT j.type, j.id, j."tokensCost" FROM darkroom.jobs_of($1::text[]) j'
 _OURS: Final = "darkroom."
 """Prefix of the columns that a statement adds to the columns of the application's own table."""
 
@@ -42,40 +35,6 @@ SELECT j.type, j.id, j.status FROM darkroom.job_named($1) n CROSS JOIN LATERAL d
 WHERE j.type = n.type
 """
 _CANCEL: Final = "SELECT darkroom.cancel_job($1)"
-
-
-@dataclass(frozen=True, slots=True)
-class UserOfJobs:
-    """A user by the id that rows of jobs have; of one application, or of every one that has such a user."""
-
-    id: str
-    application: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class JobFilter:
-    """Which jobs an operator selects. A field that isn't given excludes no job.
-
-    `user` is a user of one application, or whoever has an id in any. `since` is the earliest creation time; `error` is
-    a text that the error message contains, in upper or lower case. With `leaves_out_retried`, jobs that an operator has
-    already retried aren't selected; the retry of many jobs uses it.
-    """
-
-    statuses: Sequence[str] = ()
-    user: UserOfJobs | None = None
-    job_type: str | None = None
-    since: datetime | None = None
-    error: str | None = None
-    leaves_out_retried: bool = False
-
-    @property
-    def types(self) -> list[str] | None:
-        """The types of jobs that may be selected; None for all."""
-        application = None if self.user is None else self.user.application
-        if application is None:
-            return None if self.job_type is None else [self.job_type]
-        own = [one for table in job_tables() if table.application == application for one in table.job_types]
-        return own if self.job_type is None else [one for one in own if one == self.job_type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,22 +113,6 @@ class Cancelled:
     after: str
 
 
-async def find_jobs(connection: Connection, wanted: JobFilter, most: int) -> list[Job]:
-    """Return the newest jobs that the filter selects, newest first."""
-    rows = await connection.fetch(_IDS, *_terms(wanted), most)
-    return await jobs_at(connection, [key_of(row["type"], row["id"]) for row in rows])
-
-
-async def count_jobs(connection: Connection, wanted: JobFilter) -> int:
-    """Count the jobs that the filter selects."""
-    return int(await connection.fetchval(f"SELECT count(*) FROM ({_IDS}) j", *_terms(wanted), None))
-
-
-def _terms(wanted: JobFilter) -> tuple[object, ...]:
-    user_id = None if wanted.user is None else wanted.user.id
-    return (list(wanted.statuses), user_id, wanted.types, wanted.since, wanted.error, wanted.leaves_out_retried)
-
-
 async def read_jobs(connection: Connection, names: Sequence[str]) -> list[Job]:
     """Return jobs in the order of the given names, each an id or TABLE/ID. Names of no job are left out.
 
@@ -240,6 +183,24 @@ async def queue_row(connection: Connection, job: Job) -> QueueRow | None:
     """Return a job's queue row; None once the job is over."""
     row = await connection.fetchrow(_QUEUED, job.id, job.job_type)
     return None if row is None else QueueRow(**row)
+
+
+async def queued_stages(connection: Connection, keys: Sequence[JobKey]) -> dict[JobKey, str]:
+    """Return the stage that each of some jobs has in the queue; jobs that aren't there are left out."""
+    if not keys:
+        return {}
+    asked = set(keys)
+    rows = await connection.fetch(_QUEUED_STAGES, [key.job_id for key in keys])
+    stages = {key_of(row["job_type"], row["job_id"]): row["stage"] for row in rows}
+    return {key: stage for key, stage in stages.items() if key in asked}
+
+
+async def costs_of(connection: Connection, keys: Sequence[JobKey]) -> dict[JobKey, int]:
+    """Return what each of some jobs costs in tokens, as its row says; jobs without a price are left out."""
+    asked = set(keys)
+    rows = await connection.fetch(_COSTS, [key.job_id for key in keys]) if keys else []
+    costs = {key_of(row["type"], row["id"]): row["tokensCost"] for row in rows}
+    return {key: cost for key, cost in costs.items() if key in asked and cost is not None}
 
 
 async def cancel_job(connection: Connection, name: str) -> Cancelled | None:

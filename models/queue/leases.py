@@ -1,5 +1,6 @@
 """Rows of worker processes: the lease of each, and the claims that it holds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -7,7 +8,7 @@ from uuid import UUID
 
 from models.connections import Connection
 
-REVISION: Final = "darkroom_0015"
+REVISION: Final = "darkroom_0017"
 """The newest schema revision that this release knows; a test compares it. A worker writes it into its row."""
 
 _RENEW = """
@@ -65,6 +66,17 @@ async def lease_now(connection: Connection, worker_id: UUID) -> LeaseNow:
     if row is None:
         raise AssertionError("unreachable: a SELECT without FROM has a row")
     return LeaseNow(row["now"], row["until"], set(map(UUID, row["tokens"])))
+
+
+async def lasting_leases(connection: Connection, worker_ids: Sequence[UUID]) -> int:
+    """Count those of some workers whose lease lasts."""
+    return int(await connection.fetchval(_LASTING, list(map(str, worker_ids))))
+
+
+_LASTING: Final = """
+SELECT count(*) FROM darkroom.workers w
+WHERE w.id = ANY ($1::text[]::uuid[]) AND w.lease_expires_at > clock_timestamp()
+"""
 
 
 async def sign_off(connection: Connection, worker_id: UUID) -> None:

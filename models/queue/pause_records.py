@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from models.connections import Connection
+from models.queue.counts import JobGroup, is_waiting_for
 
 _LOCK: Final = "SELECT FROM darkroom.settings s WHERE s.key = 'pauses' FOR UPDATE"
 _STATE: Final = "SELECT darkroom.setting('pauses') -> $1"
@@ -23,12 +24,13 @@ SELECT p.name, p.paused_at, now(), p.actor, p.reason FROM darkroom.pauses p
 WHERE p.name = $1 AND p.resumed_at IS NULL ON CONFLICT DO NOTHING
 """
 _LASTING: Final = """
-SELECT p.name, p.paused_at, p.actor, p.reason,
-       CASE WHEN p.name ~ '^(queue|type|tier):' THEN (
-           SELECT count(*)::integer FROM darkroom.job_queue q WHERE q.status <> 'processing'
-               AND p.name IN ('queue:' || q.queue, 'type:' || q.job_type, 'tier:' || q.tier)) END AS jobs
-FROM darkroom.pauses p WHERE p.resumed_at IS NULL ORDER BY p.paused_at, p.name
+SELECT p.name, p.paused_at, p.actor, p.reason FROM darkroom.pauses p
+WHERE p.resumed_at IS NULL ORDER BY p.paused_at, p.name
 """
+_OF_JOBS: Final = frozenset({"queue", "type", "tier"})
+"""Kinds of pauses that keep jobs from being claimed."""
+
+_NAMES: Final = "SELECT p.name FROM darkroom.pauses p WHERE p.resumed_at IS NULL ORDER BY p.name"
 _BETWEEN: Final = """
 SELECT p.name, p.paused_at, p.resumed_at, p.actor, p.reason FROM darkroom.pauses p
 WHERE p.name = ANY ($1) AND p.paused_at < $3 AND coalesce(p.resumed_at, 'infinity') > $2 ORDER BY p.paused_at
@@ -119,9 +121,19 @@ async def switch_buying(connection: Connection, state: Buying) -> None:
     await connection.execute(_SWITCH, {"stopped": state.stopped, "reason": state.reason, "actor": state.actor})
 
 
-async def lasting_pauses(connection: Connection) -> list[LastingPause]:
-    """Return the present pauses, oldest first."""
-    return [LastingPause(**row) for row in await connection.fetch(_LASTING)]
+async def lasting_pauses(connection: Connection, groups: Sequence[JobGroup]) -> list[LastingPause]:
+    """Return the present pauses, oldest first; which jobs wait for each is concluded from the jobs in the queues."""
+
+    def jobs(name: str) -> int | None:
+        is_of_jobs = name.partition(":")[0] in _OF_JOBS
+        return sum(one.jobs for one in groups if is_waiting_for(one, name)) if is_of_jobs else None
+
+    return [LastingPause(**row, jobs=jobs(row["name"])) for row in await connection.fetch(_LASTING)]
+
+
+async def pause_names(connection: Connection) -> list[str]:
+    """Return the names of the present pauses, without a look at the jobs that they keep."""
+    return [row["name"] for row in await connection.fetch(_NAMES)]
 
 
 async def pauses_between(connection: Connection, names: Sequence[str], begin: datetime, end: datetime) -> list[Pause]:

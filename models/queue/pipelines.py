@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
 
 from config.pipeline_rules import CONFIGS
 from models.connections import Connection
+from models.schema.newest import newest_rows
 
 _LIST: Final = """
 SELECT p.* FROM public.enhancement_pipelines p
@@ -15,6 +17,11 @@ WHERE ($1::text IS NULL OR p."userId" = $1) AND ($2::text IS NULL OR p.visibilit
 ORDER BY p."createdAt" DESC, p.id DESC LIMIT $3
 """
 _ONE: Final = "SELECT p.* FROM public.enhancement_pipelines p WHERE p.id = $1"
+_COLUMNS: Final = 'r.id, r.name, r.description, r."userId", r.visibility, r.tier, r."createdAt"'
+_NEWEST: Final = """
+SELECT r.id, r.name, r.description, r."userId" AS user_id, r.visibility::text, r.tier::text, r."createdAt" AS created_at
+FROM {newest} r ORDER BY r."createdAt" DESC, r.id DESC
+"""
 _CONFIGS: Final = """
 SELECT p."analysisConfig", p."autoCropConfig", p."promptConfig", p."generationConfig"
 FROM public.enhancement_pipelines p WHERE p.id = $1
@@ -69,6 +76,25 @@ class Pipeline:
     tier: str
     configs: Mapping[str, Any]
     columns: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineRow:
+    """A pipeline as a list shows it; `created_at` is UTC without a zone."""
+
+    id: str
+    name: str
+    description: str | None
+    user_id: str | None
+    visibility: str
+    tier: str
+    created_at: datetime
+
+
+async def newest_pipelines(connection: Connection, most: int) -> list[PipelineRow]:
+    """Return pipelines that were probably added last, the newest first, reading few rows however many there are."""
+    newest = await newest_rows(connection, "public.enhancement_pipelines", _COLUMNS, most)
+    return [PipelineRow(**row) for row in await connection.fetch(_NEWEST.format(newest=newest))]
 
 
 async def find_pipelines(

@@ -15,7 +15,7 @@ SELECT j.id, j.type, j.status::text, coalesce(j."currentStage", q.stage) AS stag
            CASE WHEN j.status IN ('PENDING', 'PROCESSING') THEN darkroom.utc_now() ELSE j."updatedAt" END
        ) - j."createdAt"))::double precision AS elapsed_s,
        coalesce(j."errorMessage", q.last_error) AS error,
-       coalesce(q.status = 'retrying' AND q.run_at > now(), false) AS is_scheduled
+       coalesce(q.status = 'retrying' AND q.run_at > now(), false) AS is_scheduled, j.url
 FROM darkroom.jobs_of($1::text[]) j LEFT JOIN darkroom.job_queue q ON q.job_id = j.id AND q.job_type = j.type
 """
 
@@ -25,7 +25,8 @@ class JobProgress:
     """A job's progress. `job_id` is the name by which it was asked for.
 
     `status` is None when the job's row is deleted; `elapsed_s` is counted from its creation to its end, or to now;
-    `is_scheduled` says whether the job waits for the time before which its producer doesn't want it to begin.
+    `is_scheduled` says whether the job waits for the time before which its producer doesn't want it to begin. `url` is
+    that of its result, where its row has one.
     """
 
     job_id: str
@@ -37,6 +38,7 @@ class JobProgress:
     elapsed_s: float = 0.0
     error: str | None = None
     is_scheduled: bool = False
+    url: str | None = None
 
     @property
     def is_over(self) -> bool:
@@ -64,6 +66,7 @@ async def job_progress(connection: Connection, jobs: Mapping[str, JobKey | None]
             elapsed_s=row["elapsed_s"],
             error=row["error"],
             is_scheduled=row["is_scheduled"],
+            url=row["url"],
         )
         if key is not None and (row := found.get(key))
         else JobProgress(name)

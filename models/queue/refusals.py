@@ -24,9 +24,11 @@ from models.connections import (
     lock_waits,
 )
 from models.database import Database
+from models.job_state import JobStatus
 from models.job_tables.rendering import locked_row
 from models.queue.candidates import CANDIDATE_COLUMNS, RefusedJob
 from models.queue.claims import BRIEF_WAIT_MS, TRIGGER_WAIT_MS, Claim, FencedError, claim, claim_one
+from models.queue.ended import Ended, ended_as
 from models.queue.refusal import CHECK_CONSTRAINTS_NOW, Refusal, is_of_a_row, refusal_text, settle_refused_end, state_of
 from models.queue.transitions import (
     BRIEF_LOCK_TIMEOUT_MS,
@@ -256,8 +258,8 @@ async def end_refused(
     value: object,
     waits: bool = False,
     lock_timeout_ms: int = HOUSEKEEPING_LOCK_TIMEOUT_MS,
-) -> str | None:
-    """End a job although the database refused to write its end. Return its label; None if `condition` doesn't hold.
+) -> Ended | None:
+    """End a job although the database refused to write its end. Return what it is; None if `condition` doesn't hold.
 
     First only the label is written, unless the refused end took too long. If the label alone is refused too, the queue
     row is deleted without it, the refund is paid or recorded as owed, and `darkroom.refused_ends` keeps the label;
@@ -277,7 +279,7 @@ async def end_refused(
     is_late = is_cancelled(error)
     lock_job = locked_row(table_of(job_ref.job_type), skip)
 
-    async def write(connection: Connection) -> str | None:
+    async def write(connection: Connection) -> Ended | None:
         async with connection.transaction(), lock_waits(connection, LOCK_TIMEOUT_MS if waits else lock_timeout_ms):
             await connection.execute(CHECK_CONSTRAINTS_NOW)
             await connection.execute(f"SET LOCAL statement_timeout = {HOUSEKEEPING_STATEMENT_S * 1000:.0f}")
@@ -293,7 +295,7 @@ async def end_refused(
                 *(held["job_type"], held["job_id"], failed.stage, held["attempts"], held["worker_id"]),
                 *(failed.duration_ms, failed.reason),
             )
-            label: str | None = await connection.fetchval(
+            label = await connection.fetchval(
                 _END,
                 held["job_type"],
                 held["job_id"],
@@ -302,12 +304,13 @@ async def end_refused(
                 refusal_text(error),
                 not is_late,
             )
-            return label
+            key = (job_ref.job_type, job_ref.job_id)
+            return None if label is None else await ended_as(connection, *key, JobStatus(label))  # None: it was deleted
 
-    label = await database.commit("end_refused", write, retry_for_s=END_RETRY_S if waits else 0)
-    if label is not None:
-        log.error("job_end_recorded", job_id=job_ref.job_id, label=label, error=refusal_text(error))
-    return label
+    ended = await database.commit("end_refused", write, retry_for_s=END_RETRY_S if waits else 0)
+    if ended is not None:
+        log.error("job_end_recorded", job_id=job_ref.job_id, label=ended.status, error=refusal_text(error))
+    return ended
 
 
 def event_of(transition: Transition) -> str:
@@ -323,8 +326,10 @@ def event_of(transition: Transition) -> str:
             return "retried"
 
 
-async def settle_refused(database: Database, held: Claim, transition: Transition, error: Exception) -> None:
+async def settle_refused(database: Database, held: Claim, transition: Transition, error: Exception) -> Ended | None:
     """Finish the write of a transition that the database refused: end the job, or set it aside.
+
+    Return what became of a job that has ended; None if it was set aside.
 
     Raises:
         FencedError: another worker holds the job, or it is over; nothing was written.
@@ -335,16 +340,17 @@ async def settle_refused(database: Database, held: Claim, transition: Transition
     job_ref = JobRef(held.job_type, held.job_id, held.id)
     if not isinstance(transition, Failed):
         await set_aside(database, job_ref, error, lease_token=held.lease_token, event=event_of(transition))
-        return
+        return None
     try:
-        label = await end_refused(
+        ended = await end_refused(
             database, job_ref, transition, error, condition="q.lease_token = $3", value=held.lease_token, waits=True
         )
     except ContentionError:  # its row or its balance is locked for long, so a next claim would fail in the same way
         await set_aside(database, job_ref, error, lease_token=held.lease_token)
-        return
-    if label is None:
+        return None
+    if ended is None:
         raise FencedError(f"{held.job_type} job {held.job_id} is no longer held by this claim")
+    return ended
 
 
 _LONG_REFUSED = f"""

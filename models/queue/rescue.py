@@ -17,6 +17,8 @@ from models.database import Database
 from models.history.error_logs import FailedAttempt, log_failed_attempts
 from models.job_state import JobStatus
 from models.queue.candidates import CANDIDATE_COLUMNS, CandidateJob, LostClaim, OverdueJob
+from models.queue.ended import Ended, OnEnd, Settled
+from models.queue.lost import DEADLINE_GRACE_S, IS_DEAD, IS_LOST, lost
 from models.queue.refusal import CHECK_CONSTRAINTS_NOW, Refusal, is_of_a_row
 from models.queue.refusals import end_refused, event_of, long_refused, set_aside
 from models.queue.suspects import clear_others, is_killer
@@ -31,12 +33,6 @@ from models.queue.transitions import (
 )
 
 log = EventLogger(__name__)
-
-DEADLINE_GRACE_S = 30
-"""Seconds after a stage's deadline at which its claim is rescued.
-
-Normally the worker itself ends the stage before that.
-"""
 
 MOST_AT_ONCE = 200
 
@@ -69,45 +65,23 @@ class Rescued:
     ended: int = 0
 
 
-_HAS_SIGNED_OFF = "NOT EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.worker_id)"
-_IS_DEAD = "NOT EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.worker_id AND w.lease_expires_at > now())"
-_IS_OVERDUE = f"q.deadline_at + make_interval(secs => {DEADLINE_GRACE_S}) < now()"
-_IS_LOST = f"({_HAS_SIGNED_OFF} OR {_IS_DEAD} OR {_IS_OVERDUE})"
-"""The condition of `_lost` without the comparison of clocks, to ask again about a worker that may have come back."""
-
-
-CONNECTS_TO_WAIT = 2
-"""How many connection attempts a worker gets after a pause of PostgreSQL: the one it is in, and a new one."""
-
-
-def _may_come_back(settled_at: str) -> str:
-    """Return the SQL condition that a worker had no time yet to renew its lease since PostgreSQL returned.
-
-    A worker whose connections take long to open gets more time.
-    """
-    return f"""EXISTS (SELECT FROM darkroom.workers w WHERE w.id = q.worker_id
-        AND clock_timestamp() < {settled_at} + make_interval(secs => {CONNECTS_TO_WAIT} * w.connect_s))"""
-
-
-def _lost(not_after: str, settled_at: str) -> str:
-    """Return the SQL condition of a lost claim: an expired lease counts only while our own session is old enough."""
-    is_silent = f"({_IS_DEAD} AND NOT {_may_come_back(settled_at)})"
-    return f"({_HAS_SIGNED_OFF} OR (({is_silent} OR {_IS_OVERDUE}) AND clock_timestamp() < {not_after}))"
-
-
 # OFFSET 0 keeps the order apart from the condition, so that no waiting job is read in order to find claims
 _CANDIDATES = f"""
-SELECT {CANDIDATE_COLUMNS}, q.max_attempts, q.suspect_of, {_IS_DEAD} AS is_dead,
+SELECT {CANDIDATE_COLUMNS}, q.max_attempts, q.suspect_of, {IS_DEAD} AS is_dead,
        (SELECT count(*) FROM darkroom.stage_runs r
         WHERE r.job_id = q.job_id AND r.job_type = q.job_type AND r.event = 'rescued' AND r.stage = q.stage) AS kills
 FROM (SELECT c.* FROM darkroom.job_queue c WHERE c.status = 'processing' OFFSET 0) q
-WHERE q.id > $3 AND {_lost("$1", "$2::timestamptz")}
+WHERE q.id > $3 AND {lost("$1", "$2::timestamptz")}
 ORDER BY q.id LIMIT {MOST_AT_ONCE}
 """
 
 
 async def rescue_lost_claims(
-    database: Database, not_after: datetime | None, settled_at: datetime | None = None
+    database: Database,
+    not_after: datetime | None,
+    settled_at: datetime | None = None,
+    *,
+    on_rescue: OnEnd = lambda _job: None,
 ) -> Rescued:
     """Make due again the claims of dead workers, and claims far past their stage's deadline.
 
@@ -121,6 +95,7 @@ async def rescue_lost_claims(
             worker that has signed off, or whose death its supervisor saw, are rescued in any case.
         settled_at: the time of the database's clock by which workers with fast connections have renewed their leases
             since this process's session began; workers with slow connections get longer. None means long ago.
+        on_rescue: called for each job whose claim was taken from its worker, whether it is due again or has ended.
     """
     window = (not_after or NEVER, settled_at or NEVER)
     requeued = ended = 0
@@ -131,17 +106,22 @@ async def rescue_lost_claims(
         for claim, code, transition in claims:
             if time.monotonic() > until_s:
                 break
-            lost = partial(_rescue, claim=claim, transition=transition, window=window)
-            status = await _write(database, "rescue", claim.job, transition, lost, waits, still=_IS_LOST)
-            if status is None:
+            rescued = partial(_rescue, claim=claim, transition=transition, window=window)
+            now = await _write(database, "rescue", claim.job, transition, rescued, waits, still=IS_LOST)
+            if now is None:
                 continue
-            requeued += status == JobStatus.PENDING
-            ended += status != JobStatus.PENDING
+            requeued += now.status == JobStatus.PENDING
+            ended += now.status != JobStatus.PENDING
+            on_rescue(_settled(claim.job, now))
             failures.append(_failure(claim.job, "JobRescued", code, transition.reason))
             if is_killer(claim):
                 await clear_others(database, claim)
     await log_failed_attempts(database, failures)  # written last, so that a locked log table delays no rescue
     return Rescued(requeued, ended)
+
+
+def _settled(job: CandidateJob, now: Ended) -> Settled:
+    return Settled(job.ref.job_type, job.tier, job.stage, now)
 
 
 _LostClaims: TypeAlias = list[tuple[LostClaim, str, Failed | Retried]]
@@ -176,7 +156,7 @@ def _failure(job: CandidateJob, kind: str, code: str, reason: str) -> FailedAtte
 
 def _housekeeping_write(
     job: CandidateJob, transition: Failed | Released, condition: str, value: object
-) -> Callable[..., Awaitable[str | None]]:
+) -> Callable[..., Awaitable[Ended | None]]:
     """Return a function that writes a transition of housekeeping, if `condition` still holds of the value $3."""
     return partial(record_without_claim, job_ref=job.ref, transition=transition, condition=condition, value=value)
 
@@ -186,16 +166,16 @@ async def _write(
     name: str,
     job: CandidateJob,
     transition: Failed | Retried | Released,
-    work: Callable[..., Awaitable[str | None]],
+    work: Callable[..., Awaitable[Ended | None]],
     waits: Waits,
     *,
     still: str = "true",
-) -> str | None:
+) -> Ended | None:
     """Write one job's transition. If the database refuses it, other jobs aren't affected.
 
-    Return the job's status or label.
+    Return what the job is now.
 
-    A refused end is recorded as such if `still` (SQL over `q`) holds, and its label is returned. A claim that can't be
+    A refused end is recorded as such if `still` (SQL over `q`) holds. A claim that can't be
     made due again is set aside. None if the condition no longer held, a row was locked, or the job was set aside.
     """
     try:
@@ -217,17 +197,17 @@ async def _settle_refused(
     error: Refusal,
     still: str,
     waits: Waits,
-) -> str | None:
+) -> Ended | None:
     """End a job whose row the database refuses to change, or set it aside.
 
     If the database refuses that too, the next pass tries again.
     """
     token = job.lease_token
-    label = None
+    ended = None
     try:
         if isinstance(transition, Failed):
             same = f"q.lease_token IS NOT DISTINCT FROM $3::uuid AND {still}"
-            label = await end_refused(
+            ended = await end_refused(
                 *(database, job.ref, transition, error),
                 condition=same,
                 value=token,
@@ -240,7 +220,7 @@ async def _settle_refused(
     except asyncpg.PostgresError as again:
         error = again
     log.error("house_write_refused", job_id=job.ref.job_id, error=str(error), error_type=type(error).__name__)
-    return label
+    return ended
 
 
 def _verdict(claim: LostClaim) -> tuple[str, Failed | Retried]:
@@ -261,7 +241,7 @@ async def _rescue(
     transition: Failed | Retried,
     window: tuple[datetime, datetime],
     lock_timeout_ms: int,
-) -> str | None:
+) -> Ended | None:
     not_after, settled_at = window
     return await record_without_claim(
         connection,
@@ -270,7 +250,7 @@ async def _rescue(
         # If the claim has moved to another stage since, its worker was alive, and this transition would count a kill at
         # the wrong stage
         "q.lease_token = ($3::text[])[1]::uuid AND q.stage = ($3::text[])[3]"
-        f" AND {_lost('($3::text[])[2]::timestamptz', '($3::text[])[4]::timestamptz')}",
+        f" AND {lost('($3::text[])[2]::timestamptz', '($3::text[])[4]::timestamptz')}",
         [str(claim.job.lease_token), not_after.isoformat(), claim.job.stage, settled_at.isoformat()],
         lock_timeout_ms,
     )
@@ -328,10 +308,13 @@ async def _overdue(database: Database, max_wait_s: float, stops: Stops) -> Async
         last = rows[-1]["id"]
 
 
-async def end_overdue_jobs(database: Database, max_wait_s: float, stops: Stops = ()) -> int:
+async def end_overdue_jobs(
+    database: Database, max_wait_s: float, stops: Stops = (), *, on_end: OnEnd = lambda _job: None
+) -> int:
     """End and refund jobs that haven't finished within the maximum wait; return how many.
 
-    The arguments are those of `overdue_jobs`. The stored reason names what the job waited for.
+    The arguments are those of `overdue_jobs`; `on_end` is called for each job that has ended. The stored reason names
+    what the job waited for.
     """
     failures, waits = [], Waits()
     async for late in _overdue(database, max_wait_s, stops):
@@ -340,14 +323,18 @@ async def end_overdue_jobs(database: Database, max_wait_s: float, stops: Stops =
         uncounted = f" (and {late.paused_s:.0f} s of operators' pauses)" if late.paused_s else ""
         failed = Failed(job.stage, f"not finished within {max_wait_s:g} s{uncounted}; it waited for: {waited_for}")
         end = _housekeeping_write(job, failed, "q.created_at = $3", late.created_at)
-        if await _write(database, "end_overdue", job, failed, end, waits) is not None:
+        if (now := await _write(database, "end_overdue", job, failed, end, waits)) is not None:
+            on_end(_settled(job, now))
             failures.append(_failure(job, "JobOverdue", "MAX_WAIT_OVER", failed.reason))
     await log_failed_attempts(database, failures)
     return len(failures)
 
 
-async def end_refused_jobs(database: Database) -> int:
-    """End and refund jobs that the database has refused to start for an hour; return how many ended."""
+async def end_refused_jobs(database: Database, *, on_end: OnEnd = lambda _job: None) -> int:
+    """End and refund jobs that the database has refused to start for an hour; return how many ended.
+
+    `on_end` is called for each of them.
+    """
     failures, waits = [], Waits()
     for refused in await long_refused(database):
         job, since = refused.job, refused.refused_since
@@ -355,7 +342,8 @@ async def end_refused_jobs(database: Database) -> int:
             job.stage, f"not started in {refused.refusals} tries since {since:%Y-%m-%d %H:%M} UTC: {refused.last_error}"
         )
         end = _housekeeping_write(job, failed, "q.refused_since = $3", since)
-        if await _write(database, "end_refused_job", job, failed, end, waits) is not None:
+        if (now := await _write(database, "end_refused_job", job, failed, end, waits)) is not None:
+            on_end(_settled(job, now))
             failures.append(_failure(job, "JobRefused", "REFUSED_BY_DATABASE", failed.reason))
     await log_failed_attempts(database, failures)
     return len(failures)

@@ -1,13 +1,12 @@
 """Statistics of queues: jobs by status, and live worker processes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from models.connections import Connection
-from models.job_state import TERMINAL
 from models.queue.counts import JobGroup
 
 _LIVE: Final = """
@@ -21,19 +20,14 @@ FROM darkroom.workers w
 WHERE w.lease_expires_at > now() AND ($1::text IS NULL OR $1 = ANY (w.queues))
 ORDER BY w.host, w.started_at
 """
-_OF_QUEUES: Final = """
-SELECT q.queue, count(*)::integer AS workers, sum(w.lanes)::integer AS lanes
-FROM darkroom.workers w CROSS JOIN LATERAL unnest(w.queues) q (queue)
-WHERE w.lease_expires_at > now() GROUP BY q.queue
-"""
 _CAPACITY: Final = """
 SELECT count(*) AS workers, coalesce(sum(w.lanes), 0) AS lanes FROM darkroom.workers w WHERE w.lease_expires_at > now()
 """
-_ENDED: Final = """
-SELECT j.status, count(*)::integer AS count FROM darkroom.jobs j
-WHERE coalesce(j."processingCompletedAt", j."updatedAt") >= darkroom.utc_now() - interval '1 day'
-  AND j.status = ANY ($1::text[])
-GROUP BY j.status ORDER BY j.status
+_MOMENT: Final = """
+SELECT clock_timestamp() AS now, coalesce(darkroom.setting('stage_queues'), '{}') AS stage_queues,
+       coalesce(darkroom.setting('prices'), '{}') AS prices,
+       greatest((SELECT a.as_of FROM darkroom.queue_counting a WHERE a.as_of > 'epoch'),
+                (SELECT max(t.finished_at) FROM darkroom.ticks t WHERE t.task = 'roll-up-jobs')) AS scheduler_seen_at
 """
 
 
@@ -77,6 +71,24 @@ class Capacity:
     lanes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When something was read, and what is recorded then.
+
+    Attributes:
+        now: the time by the database's clock.
+        stage_queues: the queues of stages that have one of their own, by stage.
+        prices: what a job costs, in tokens by tier.
+        scheduler_seen_at: when a scheduler has counted the queues, or rolled up, for the last time, which it does at
+            least once a minute; None if none ever has.
+    """
+
+    now: datetime
+    stage_queues: Mapping[str, str]
+    prices: Mapping[str, int]
+    scheduler_seen_at: datetime | None
+
+
 def by_status(groups: Iterable[JobGroup], now: datetime) -> list[QueueCount]:
     """Return how many jobs each queue has by status: one status for each job, the first that keeps it from running."""
     found: dict[tuple[str, str], list[JobGroup]] = {}
@@ -104,14 +116,21 @@ def wait_s(since: datetime, now: datetime) -> float:
     return round(max(0.0, (now - since).total_seconds()), 1)
 
 
-async def queue_capacities(connection: Connection) -> dict[str, Capacity]:
+def capacities_of(workers: Iterable[LiveWorker]) -> dict[str, Capacity]:
     """Count, by queue, the live workers that claim from it, and their lanes, which they may share between queues."""
-    return {row["queue"]: Capacity(row["workers"], row["lanes"]) for row in await connection.fetch(_OF_QUEUES)}
+    found: dict[str, Capacity] = {}
+    for worker in workers:
+        for queue in worker.queues:
+            had = found.get(queue, Capacity(0, 0))
+            found[queue] = Capacity(had.workers + 1, had.lanes + worker.lanes)
+    return found
 
 
-async def ended_of_last_day(connection: Connection) -> dict[str, int]:
-    """Count the jobs that ended in the last 24 hours, by status."""
-    return {row["status"]: row["count"] for row in await connection.fetch(_ENDED, sorted(TERMINAL))}
+async def moment(connection: Connection) -> Moment:
+    """Return the time, what is recorded, and when a scheduler was seen last."""
+    row = await connection.fetchrow(_MOMENT)
+    assert row is not None  # noqa: S101 - it selects one row
+    return Moment(**row)
 
 
 async def live_workers(connection: Connection, queue: str | None = None) -> list[LiveWorker]:

@@ -120,9 +120,9 @@ def _facts_of_an_end(end: Failed | Waits) -> dict[str, Any]:
     match end:
         case Retried() | Snoozed():
             is_suspect = isinstance(end, Retried) and end.event == "rescued"
-            return {"reason": _cut(end.reason), "delay_s": end.delay.total_seconds(), "is_suspect": is_suspect}
+            return {"reason": cut(end.reason), "delay_s": end.delay.total_seconds(), "is_suspect": is_suspect}
         case Failed():
-            return {"reason": _cut(end.reason)}
+            return {"reason": cut(end.reason)}
         case HandedOver():
             return {"queue": end.queue}
         case _:
@@ -153,10 +153,10 @@ def _unfinished(transition: Failed | Waits) -> list[Any]:
         return ["handed_over", transition.stage, transition.duration_ms, {"queue": transition.queue}]
     event = transition.event if isinstance(transition, Retried) else type(transition).__name__.lower()
     row = [event, transition.stage, transition.duration_ms]
-    return [*row, None, _cut(transition.reason)] if isinstance(transition, Failed | Retried | Snoozed) else row
+    return [*row, None, cut(transition.reason)] if isinstance(transition, Failed | Retried | Snoozed) else row
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
     """Return as much of a message as a row keeps, without characters that PostgreSQL can't store."""
     return text.replace("\0", "")[:MAX_ERROR_CHARS].encode("utf-8", "replace").decode()
 

@@ -14,6 +14,7 @@ from models.connections import Connection, lock_waits
 from models.job_state import JobStatus
 from models.job_tables.rendering import state_of
 from models.queue.claims import Claim, FencedError
+from models.queue.ended import Ended, ended_as
 from models.queue.transition_kinds import (
     Checkpoint,
     Completed,
@@ -30,6 +31,7 @@ from models.queue.transition_statements import (
     MAX_ERROR_CHARS,
     ClaimWrite,
     as_json,
+    cut,
     lock_statement,
     parts_of,
     transition_statement,
@@ -54,6 +56,7 @@ __all__ = [
     "count_pipeline_use",
     "log_fenced",
     "record",
+    "record_end",
     "record_without_claim",
 ]
 
@@ -85,6 +88,14 @@ class JobRef:
 async def record(connection: Connection, claim: Claim, *transitions: Transition) -> JobStatus:
     """Write a transition of a claim, or checkpoints in their order, in a transaction; return the job's status now.
 
+    Raises as `record_end`.
+    """
+    return (await record_end(connection, claim, *transitions)).status
+
+
+async def record_end(connection: Connection, claim: Claim, *transitions: Transition) -> Ended:
+    """Write a transition of a claim as `record`; return the job's status now, and what its payer got back.
+
     It waits for the locks of the job's rows. Repeating it after a lost connection is safe: the fence shows whether the
     first try was committed.
 
@@ -94,10 +105,10 @@ async def record(connection: Connection, claim: Claim, *transitions: Transition)
     """
     job_ref = JobRef(claim.job_type, claim.job_id, claim.id)
     async with connection.transaction():
-        status = await _written(connection, job_ref, transitions, HELD, claim.lease_token, skip="", timeout_s=RECORD_S)
-    if status is None:
+        ended = await _written(connection, job_ref, transitions, HELD, claim.lease_token, skip="", timeout_s=RECORD_S)
+    if ended is None:
         raise FencedError(f"{claim.job_type} job {claim.job_id} is no longer held by this claim")
-    return status
+    return ended
 
 
 async def _written(
@@ -109,8 +120,8 @@ async def _written(
     *,
     skip: str,
     timeout_s: float,
-) -> JobStatus | None:
-    """Lock a job's rows, write its transitions, and return the job's status; None if `condition` doesn't hold.
+) -> Ended | None:
+    """Lock a job's rows, write its transitions, and return what the job is now; None if `condition` doesn't hold.
 
     Raises:
         asyncpg.TriggeredDataChangeViolationError: a trigger has kept the end from being written.
@@ -130,7 +141,7 @@ async def _written(
     if status is None or (ends and not status.is_terminal):
         what = "did not end" if ends else "was not written"
         raise TriggeredDataChangeViolationError(f"job {job_ref.job_id[:200]} {what}: a trigger or rule kept its row")
-    return status
+    return await ended_as(connection, job_ref.job_type, job_ref.job_id, status)
 
 
 async def record_without_claim(
@@ -140,7 +151,7 @@ async def record_without_claim(
     condition: str,
     value: object,
     lock_timeout_ms: int = HOUSEKEEPING_LOCK_TIMEOUT_MS,
-) -> JobStatus | None:
+) -> Ended | None:
     """Write a transition that no claim makes (rescue, maximum wait), if `condition` still holds.
 
     The job row and the queue row are locked with SKIP LOCKED, and other locks are waited for at most `lock_timeout_ms`,
@@ -155,7 +166,7 @@ async def record_without_claim(
         lock_timeout_ms: how long to wait for a balance, or for a lock that a trigger needs.
 
     Returns:
-        The job's status now, or None if the condition no longer held or a row was locked.
+        What the job is now, or None if the condition no longer held or a row was locked.
 
     Raises:
         asyncpg.PostgresError: the database refused the change, or a lock that a trigger needs was held.
@@ -169,22 +180,54 @@ async def record_without_claim(
 
 
 _FENCED = """
-INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id)
-SELECT $1, $2, 'fenced', $3, $4, $5
-WHERE NOT EXISTS (
-    SELECT FROM darkroom.stage_runs r
-    WHERE r.job_id = $2 AND r.job_type = $1 AND r.attempt = $4 AND r.worker_id = $5
-      AND (r.event IN ('failed', 'released', 'retried', 'snoozed', 'handed_over')
-           OR (r.event = 'finished' AND r.stage = $3)))
+WITH own AS MATERIALIZED (
+        SELECT r.event, r.error FROM darkroom.stage_runs r
+        WHERE r.job_id = $2 AND r.job_type = $1 AND r.attempt = $4 AND r.worker_id = $5
+          AND (r.event IN ('failed', 'released', 'retried', 'snoozed', 'handed_over')
+               OR (r.event = 'finished' AND r.stage = $3))),
+    fenced AS (
+        INSERT INTO darkroom.stage_runs (job_type, job_id, event, stage, attempt, worker_id)
+        SELECT $1, $2, 'fenced', $3, $4, $5 WHERE NOT EXISTS (SELECT FROM own))
+SELECT own.event, own.error FROM own
 """
 
 
-async def log_fenced(connection: Connection, claim: Claim, stage: str) -> None:
+async def log_fenced(
+    connection: Connection, claim: Claim, stage: str, tried: Sequence[Transition] = ()
+) -> tuple[bool, Transition | None]:
     """Record in a job's history that the fence refused a claim's write.
 
-    If the claim is lost because this same write was committed before, and only the answer got lost, record nothing.
+    If the claim is lost because its end was committed before, record nothing.
+
+    Args:
+        connection: where the history is.
+        claim: the claim.
+        stage: the stage at which it was lost.
+        tried: the ends that the claim has tried to write.
+
+    Returns:
+        Whether it was recorded that the fence refused a write, and that one of `tried` which was committed before: its
+        answer got lost, or its job was told to end meanwhile. None if none was, as where housekeeping ended the claim.
     """
-    await connection.execute(_FENCED, claim.job_type, claim.job_id, stage, claim.attempt, claim.worker_id)
+    rows = await connection.fetch(_FENCED, claim.job_type, claim.job_id, stage, claim.attempt, claim.worker_id)
+    written = (one for one in tried for row in rows if _is_record_of(one, row["event"], row["error"]))
+    return not rows, next(written, None)
+
+
+def _is_record_of(tried: Transition, event: str, error: str | None) -> bool:
+    """Return whether an event of a job's history is that of a transition; housekeeping has reasons of its own."""
+    match tried:
+        case Checkpoint():
+            return False
+        case Completed():
+            return event == "finished"
+        case Failed() | Retried() | Snoozed():
+            name = tried.event if isinstance(tried, Retried) else type(tried).__name__.lower()
+            return event == name and error == cut(tried.reason)
+        case Released():
+            return event == "released"
+        case HandedOver():
+            return event == "handed_over"
 
 
 async def count_pipeline_use(connection: Connection, pipeline_id: str) -> None:

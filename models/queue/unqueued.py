@@ -18,8 +18,9 @@ from models.connections import Connection, ContentionError, lock_waits
 from models.database import Database
 from models.history.error_logs import FailedAttempt, log_failed_attempts
 from models.job_state import JobStatus
+from models.queue.lost import DEADLINE_GRACE_S
 from models.queue.refusal import CHECK_CONSTRAINTS_NOW
-from models.queue.rescue import DEADLINE_GRACE_S, MOST_ADOPTED, adopt_jobs
+from models.queue.rescue import MOST_ADOPTED, adopt_jobs
 from models.queue.sweep import Page
 from models.queue.transitions import BRIEF_LOCK_TIMEOUT_MS, HOUSEKEEPING_LOCK_TIMEOUT_MS, HOUSEKEEPING_STATEMENT_S
 

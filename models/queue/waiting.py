@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+import asyncpg
+
 from models.applications.registry import table_of
 from models.connections import Connection
 from models.job_tables.rendering import as_id, locked_row, types
@@ -60,6 +62,14 @@ SELECT NOT EXISTS (SELECT FROM darkroom.job_queue q
                JOIN pg_stat_activity a ON a.pid = l.pid
                WHERE j.{table.id_column} = {as_id(table, "$1")} AND l.granted
                  AND a.application_name = 'darkroom' AND a.state = 'active')
+"""
+
+
+def _is_locked(table: JobTable) -> str:
+    """Return a query of whether a transaction that is open has locked or changed the row of job $1 (text)."""
+    return f"""
+SELECT EXISTS (SELECT FROM {table.name} j JOIN pg_locks l ON l.locktype = 'transactionid' AND l.transactionid = j.xmax
+               WHERE j.{table.id_column} = {as_id(table, "$1")} AND l.granted)
 """
 
 
@@ -215,9 +225,17 @@ async def jobs_outside_queue(connection: Connection) -> OutsideQueue:
 async def is_row_held(connection: Connection, job_type: str, job_id: str) -> bool:
     """Return whether a transaction that isn't at work for Darkroom holds the row lock of a job that waits.
 
-    It is found by trying to lock the row; the lock isn't kept.
+    It is found by trying to lock the row; the lock isn't kept. In a session that only reads, it is found by the
+    transaction that the row names.
     """
     table = table_of(job_type)
-    if await connection.fetchval(locked_row(table, " SKIP LOCKED"), job_id) is not None:
+    try:
+        if getattr(connection.get_settings(), "default_transaction_read_only", "off") == "on":
+            is_held = await connection.fetchval(_is_locked(table), job_id)
+        else:
+            is_held = await connection.fetchval(locked_row(table, " SKIP LOCKED"), job_id) is None
+    except asyncpg.ReadOnlySQLTransactionError:
+        is_held = await connection.fetchval(_is_locked(table), job_id)
+    if not is_held:
         return False
     return not await connection.fetchval(_is_ours(table), job_id)

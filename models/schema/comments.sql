@@ -381,12 +381,35 @@ COMMENT ON TABLE darkroom.operator_actions IS
     'Actions of operators: every command that changes something writes a row.';
 COMMENT ON COLUMN darkroom.operator_actions.id IS 'Number of the row, in the order of insertion.';
 COMMENT ON COLUMN darkroom.operator_actions.at IS 'When it was done.';
-COMMENT ON COLUMN darkroom.operator_actions.actor IS 'Who did it: the operating system''s user, or a periodic task.';
+COMMENT ON COLUMN darkroom.operator_actions.actor IS 'Who did it: an operator of the dashboard, the operating system''s user, or a periodic task.';
 COMMENT ON COLUMN darkroom.operator_actions.action IS 'What was done, such as job_cancel.';
 COMMENT ON COLUMN darkroom.operator_actions.target IS 'The id or name of what was changed.';
 COMMENT ON COLUMN darkroom.operator_actions.before IS 'State before the action.';
 COMMENT ON COLUMN darkroom.operator_actions.after IS 'State after the action.';
 COMMENT ON COLUMN darkroom.operator_actions.reason IS 'The reason that the operator gave.';
+
+COMMENT ON TABLE darkroom.operators IS
+    'People who may sign in to the dashboard: `darkroom operators add` makes them.';
+COMMENT ON COLUMN darkroom.operators.name IS 'The name by which the person signs in, and under which actions are recorded.';
+COMMENT ON COLUMN darkroom.operators.role IS 'viewer sees every page, operator may act, too.';
+COMMENT ON COLUMN darkroom.operators.password_hash IS 'The password''s argon2id hash, with its parameters.';
+COMMENT ON COLUMN darkroom.operators.created_at IS 'When the operator was added.';
+
+COMMENT ON TABLE darkroom.sessions IS
+    'Sessions of the dashboard; without its row a session is over. Sign-ins delete expired rows.';
+COMMENT ON COLUMN darkroom.sessions.token_hash IS 'SHA-256 of the token that the browser sends in a cookie.';
+COMMENT ON COLUMN darkroom.sessions.operator IS 'Who is signed in.';
+COMMENT ON COLUMN darkroom.sessions.created_at IS 'When the operator signed in.';
+COMMENT ON COLUMN darkroom.sessions.seen_at IS 'When the session was used, to the minute.';
+COMMENT ON COLUMN darkroom.sessions.expires_at IS 'When it ends, even if it is used.';
+
+COMMENT ON TABLE darkroom.sign_in_tries IS
+    'Tries to sign in of the last minute that have failed or are under way, by which sign-ins are limited.';
+COMMENT ON COLUMN darkroom.sign_in_tries.id IS 'Number of the try, in the order of insertion.';
+COMMENT ON COLUMN darkroom.sign_in_tries.name_hash IS 'SHA-256 of the name that was given.';
+COMMENT ON COLUMN darkroom.sign_in_tries.address IS 'Where the try came from: an IPv4 address, or the first 64 bits of an IPv6 one.';
+COMMENT ON COLUMN darkroom.sign_in_tries.at IS 'When it began.';
+COMMENT ON COLUMN darkroom.sign_in_tries.has_failed IS 'Whether name or password was wrong; false while the try is under way.';
 
 COMMENT ON TABLE darkroom.webhook_deliveries IS 'Reserved: no release writes it.';
 COMMENT ON COLUMN darkroom.webhook_deliveries.id IS 'Number of the row, in the order of insertion.';
@@ -553,6 +576,7 @@ COMMENT ON SEQUENCE darkroom.operator_actions_id_seq IS 'Gives rows of darkroom.
 COMMENT ON SEQUENCE darkroom.provider_calls_id_seq IS 'Gives rows of darkroom.provider_calls their id.';
 COMMENT ON SEQUENCE darkroom.webhook_deliveries_id_seq IS 'Reserved: no release writes the table.';
 COMMENT ON SEQUENCE darkroom.earlier_money_id_seq IS 'Gives rows of darkroom.earlier_money their id.';
+COMMENT ON SEQUENCE darkroom.sign_in_tries_id_seq IS 'Gives rows of darkroom.sign_in_tries their id.';
 COMMENT ON SEQUENCE darkroom.token_entries_id_seq IS 'Gives rows of darkroom.token_entries their id.';
 
 COMMENT ON TYPE darkroom.entering IS 'A job that enters the queue, as trigger functions pass it to each other.';

@@ -12,7 +12,7 @@ from models.connections import Connection
 
 REVISIONS: Final[dict[str, tuple[str, ...]]] = {
     "application": ("application_0001", "application_0002"),
-    "darkroom": tuple(f"darkroom_{number:04}" for number in range(1, 16)),
+    "darkroom": tuple(f"darkroom_{number:04}" for number in range(1, 18)),
 }
 """The revisions of each branch, oldest first; the branches in the order of application, because our triggers need the
 application's tables. Alembic would read and execute the files of all revisions to say the same; a test compares."""

@@ -7,8 +7,8 @@ import pytest
 from pipelines.settings import Settings
 from tests.support.builders import job_row, make_generation, make_job, money_violations
 from tests.support.fleet import SlowWorkers, eventually
-from workers.cli.wording import event_words
 from workers.operations.explaining import explain_job
+from workers.presentation.wording import event_words
 from workers.process.compose import open_runtime
 
 

@@ -20,7 +20,10 @@ from workers.periodic.registry import periodic_tasks
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("config", "models", "pipelines", "workers")
 LOG_CALL = re.compile(r'log\.(?:debug|info|warning|error|exception)\(\s*"([a-z_]+)"')
-ENTRY_POINTS = ("workers.main", "workers.process.worker", "workers.process.scheduler", "workers.cli", "workers.demo")
+ENTRY_POINTS = (
+    *("workers.main", "workers.process.worker", "workers.process.scheduler", "workers.dashboard"),
+    *("workers.cli", "workers.demo"),
+)
 
 
 def source_files() -> list[Path]:

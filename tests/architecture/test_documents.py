@@ -13,7 +13,7 @@ from workers.cli.app import program
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 GLOSSARY = ROOT / "docs/glossary.md"
-PATH = re.compile(r"(?<![\w/.])((?:bench|config|docs|models|pipelines|samples|tests|workers)/[\w./-]*[\w/])")
+PATH = re.compile(r"(?<![\w/.])((?:bench|config|deploy|docs|models|pipelines|samples|tests|workers)/[\w./-]*[\w/])")
 FILE = re.compile(r"(?<![\w/.-])((?:[\w-]+/)?[\w-]+\.(?:py|sql|md|lock|toml))\b")
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 

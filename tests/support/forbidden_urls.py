@@ -1,5 +1,5 @@
 """URLs that must open no connection. `{port}` is replaced by the port of a listener that counts connections."""
-# ruff: noqa: RUF001, S104 - digits of other scripts and the unspecified address are what is tested
+# ruff: noqa: RUF001 - digits of other scripts and the unspecified address are what is tested
 
 HOSTS = (
     # this machine, in every form that getaddrinfo takes

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 
@@ -79,10 +79,10 @@ class ForkedSlowWorkers(ForkedWorkers):
 class PreloadedWorkers(WorkerProcesses):
     """The supervisor and its processes as they are, dramatiq's master and its worker; only their imports are shared."""
 
-    def _launch(self, command: Sequence[str], told: int) -> "PreloadedProcess":
+    def _launch(self, command: Sequence[str], told: int, environment: Mapping[str, str]) -> "PreloadedProcess":
         assert self._pipe is not None
         arguments = command[command.index("workers.process.master") :]
-        return PreloadedProcess(arguments, self.environment, told, self._pipe[0])
+        return PreloadedProcess(arguments, dict(environment), told, self._pipe[0])
 
 
 class PreloadedProcess:

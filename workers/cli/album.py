@@ -8,11 +8,12 @@ import typer
 from workers.cli.batch_commands import follow_batch, report
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import count_of, note, print_json
+from workers.cli.output import note, print_json
 from workers.cli.own_worker import OwnWorker
 from workers.cli.parameters import At, Json, NoWait, TierName, beginning
 from workers.operations.batches import submit_album
 from workers.operations.ids import whole_id
+from workers.presentation.values import count_of
 from workers.process.runtime import Runtime
 
 

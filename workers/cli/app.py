@@ -21,7 +21,7 @@ from workers.cli.lazy import HELP, LazyGroup, function_at
 from workers.cli.leaving import signals_heard
 from workers.cli.printed import open_closed_streams, printed_output, report_written
 
-SERVICES = frozenset({"up", "worker", "scheduler"})
+SERVICES = frozenset({"up", "worker", "scheduler", "dashboard"})
 """Commands that run as services; their output is a log."""
 
 

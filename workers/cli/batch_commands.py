@@ -8,7 +8,7 @@ import typer
 from models.queue.batches import Batch
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import console, count_of, fields_of, note, print_json
+from workers.cli.output import console, note, print_json
 from workers.cli.parameters import Json, Limit, Reason
 from workers.cli.progress import follow_jobs
 from workers.cli.tables import Column, column, note_count, print_fields, print_table
@@ -24,6 +24,7 @@ from workers.operations.batches import (
 )
 from workers.operations.users import find_user
 from workers.operations.watching import Look
+from workers.presentation.values import count_of, fields_of
 from workers.process.runtime import Runtime
 
 BatchId = Annotated[str, typer.Argument(metavar="BATCH_ID", help="The id of a batch, or the beginning of one.")]

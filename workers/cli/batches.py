@@ -7,10 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from workers.cli.output import count_of, note, wrapped
+from workers.cli.output import note, wrapped
 from workers.cli.parameters import TierName
 from workers.cli.progress import MANY
 from workers.operations.users import Payer
+from workers.presentation.values import count_of
 
 MOST_NAMED: Final = 3
 """How many jobs or pictures are named for an error that several have."""

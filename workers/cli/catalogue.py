@@ -5,7 +5,7 @@ A new command needs an entry here.
 
 from typing import Final
 
-from workers.cli.catalogue_of_installation import APPLICATION, DATABASE
+from workers.cli.catalogue_of_installation import APPLICATION, DATABASE, OPERATORS
 from workers.cli.lazy import Command, Group, Sections
 
 _JOBS: Final = Group(
@@ -14,7 +14,7 @@ _JOBS: Final = Group(
     (
         Command(
             "list",
-            "List jobs, the newest first.",
+            "List jobs, the newest change first.",
             "workers.cli.jobs:list_",
             ("darkroom jobs list --status failed --since 2h", "darkroom jobs list --user ada@example.com --json"),
         ),
@@ -320,7 +320,7 @@ COMMANDS: Final[Sections] = {
     "Processes": (
         Command(
             "up",
-            "Run workers, a scheduler and the services.",
+            "Run workers, a scheduler, the dashboard and the services.",
             "workers.cli.processes:up",
             ("darkroom up", "darkroom up --processes 4"),
         ),
@@ -332,6 +332,18 @@ COMMANDS: Final[Sections] = {
         ),
         Command("scheduler", "Run a scheduler.", "workers.cli.processes:scheduler", ("darkroom scheduler",)),
         Command(
+            "dashboard",
+            "Run the dashboard.",
+            "workers.cli.dashboard:dashboard",
+            ("darkroom dashboard", "darkroom dashboard --address 127.0.0.1:0"),
+        ),
+        Command(
+            "healthcheck",
+            "Ask a process whether it is ready.",
+            "workers.cli.healthcheck:healthcheck",
+            ("darkroom healthcheck", "darkroom healthcheck http://127.0.0.1:9100"),
+        ),
+        Command(
             "plan", "Plan for a load.", "workers.cli.planning:plan", ("darkroom plan --jobs-per-day 9000 --tier 2k",)
         ),
         _SCHEDULE,
@@ -339,6 +351,7 @@ COMMANDS: Final[Sections] = {
     "Installation": (
         DATABASE,
         APPLICATION,
+        OPERATORS,
         Command(
             "completion",
             "Print a script that makes a shell complete commands and options.",

@@ -1,4 +1,4 @@
-"""The groups of commands about a database and about the applications that are drained from it."""
+"""The groups of commands about a database, the applications that are drained from it, and who may use the dashboard."""
 
 from typing import Final
 
@@ -66,6 +66,34 @@ APPLICATION: Final = Group(
             "Print the SQL of what db upgrade makes for the recorded applications.",
             "workers.cli.application:sql",
             ("darkroom application sql --table orders",),
+        ),
+    ),
+)
+
+OPERATORS: Final = Group(
+    "operators",
+    "Add, list and remove people who may sign in to the dashboard.",
+    (
+        Command(
+            "add",
+            "Let a person sign in to the dashboard.",
+            "workers.cli.operators:add",
+            (
+                "darkroom operators add ada --role operator",
+                "darkroom operators add wall --role viewer --password-stdin < wall.password",
+            ),
+        ),
+        Command(
+            "list",
+            "List who may sign in to the dashboard, and who is signed in.",
+            "workers.cli.operators:list_",
+            ("darkroom operators list",),
+        ),
+        Command(
+            "remove",
+            "Remove an operator; open sessions end at once.",
+            "workers.cli.operators:remove",
+            ("darkroom operators remove ada --reason 'left'",),
         ),
     ),
 )

@@ -10,7 +10,7 @@ from models.gate.costs import CostLine
 from models.gate.operating import LeftOpen
 from workers.cli.failures import DONE, FAILED, CommandUsageError
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import chosen, note, print_json
+from workers.cli.output import note, print_json
 from workers.cli.parameters import Json, Limit, Reason
 from workers.cli.tables import Column, column, note_count, print_table
 from workers.operations import costs as costs_operations
@@ -18,6 +18,8 @@ from workers.operations.actions import os_user
 from workers.operations.costs import count_costs, count_left_open, list_costs, list_left_open, set_buying
 from workers.operations.errors import OperationError
 from workers.operations.ids import whole_id
+from workers.presentation.steering import buying_words
+from workers.presentation.values import chosen
 from workers.process.runtime import Runtime
 
 MOST_CALL: Final = 2**63 - 1
@@ -105,7 +107,7 @@ async def _set_buying(runtime: Runtime, reason: str | None, *, is_stopped: bool,
     if as_json:
         print_json(state)
     else:
-        typer.echo("buying is stopped; `darkroom costs --resume` goes on" if is_stopped else "buying goes on")
+        typer.echo(buying_words(is_stopped=is_stopped) + ("; `darkroom costs --resume` goes on" if is_stopped else ""))
 
 
 async def _acknowledge(runtime: Runtime, calls: list[int], reason: str | None, *, as_json: bool) -> int:

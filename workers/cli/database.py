@@ -10,12 +10,13 @@ from models.applications.registry import job_tables
 from workers.cli.failures import DONE, FAILED, CommandUsageError
 from workers.cli.lazy import later
 from workers.cli.opening import open_settings, run_async
-from workers.cli.output import count_of, print_json
+from workers.cli.output import print_json
 from workers.cli.parameters import Json
 from workers.cli.reporting import database_place
 from workers.operations.actions import os_user
 from workers.operations.stage_queues import SettledQueues, settle_stage_queues
 from workers.operations.taking_over import take_over_jobs
+from workers.presentation.values import count_of
 from workers.services.services import embedded_services
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ import typer
 
 from models.queue.job_rows import Job
 from workers.cli.jobs import change_jobs
-from workers.cli.output import local_time
 from workers.cli.parameters import JobIds, Json, Reason, coming_time
 from workers.operations import due_times
 from workers.operations.actions import os_user
 from workers.operations.ids import whole_id
+from workers.presentation.values import local_time
 from workers.process.runtime import Runtime
 
 

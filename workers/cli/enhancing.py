@@ -19,7 +19,7 @@ from workers.cli.batches import Failed, Submitted, announce, note_failures
 from workers.cli.failures import DONE, FAILED
 from workers.cli.leaving import finished
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import console, count_of, duration, note, print_json
+from workers.cli.output import console, note, print_json
 from workers.cli.own_worker import STARTS, OwnWorker
 from workers.cli.progress import MANY, follow_jobs
 from workers.cli.results import write_new
@@ -28,6 +28,7 @@ from workers.operations.errors import OperationError
 from workers.operations.ids import whole_id
 from workers.operations.jobs import get_jobs, tokens_moved
 from workers.operations.users import Payer, payer_of, require_user
+from workers.presentation.values import count_of, duration
 from workers.process.runtime import Runtime
 from workers.submission import Picture, check_picture, new_id, read_result, store_picture, submit_picture
 

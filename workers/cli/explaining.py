@@ -4,13 +4,13 @@ import typer
 
 from workers.cli.failures import DONE
 from workers.cli.opening import run_with_runtime
-from workers.cli.outlooks import outlook_fields, outlook_words
 from workers.cli.output import print_json
 from workers.cli.parameters import JobId, Json
 from workers.cli.tables import column, print_table
-from workers.cli.wording import event_words, over_words, waiting_words
 from workers.operations.explaining import explain_job
 from workers.operations.ids import whole_id
+from workers.presentation.outlooks import outlook_fields, outlook_words
+from workers.presentation.wording import event_words, over_words, waiting_words
 from workers.process.runtime import Runtime
 
 

@@ -6,9 +6,9 @@ import typer
 
 from config.postgres_url import parse_postgres_url
 from pipelines.settings import Settings
-from workers.cli.output import count_of
 from workers.cli.tables import print_fields
 from workers.cli.version import version
+from workers.presentation.values import count_of
 from workers.services.services import Services
 
 

@@ -5,12 +5,12 @@ from typing import Final
 
 import typer
 
-from models.queue.job_rows import Job, JobFilter
-from workers.cli.call_outcomes import outcome_words
-from workers.cli.failures import DONE, FAILED
+from models.queue.job_filter import JobFilter
+from models.queue.job_rows import Job
+from pipelines.job_types import stage_names
+from workers.cli.failures import DONE, FAILED, CommandUsageError
 from workers.cli.opening import run_with_runtime
-from workers.cli.outlooks import outlook_fields, outlook_words
-from workers.cli.output import chosen, duration, fields_of, note, print_json
+from workers.cli.output import note, print_json
 from workers.cli.parameters import (
     ErrorText,
     JobId,
@@ -18,18 +18,25 @@ from workers.cli.parameters import (
     JobType,
     Json,
     Limit,
+    OfStage,
+    OfTier,
     OfUser,
     Reason,
     Since,
     Statuses,
+    Until,
     require_known,
 )
 from workers.cli.tables import Column, column, note_count, print_fields, print_table
 from workers.operations.actions import os_user
 from workers.operations.errors import OperationError
 from workers.operations.ids import whole_id
-from workers.operations.jobs import JobDetails, cancel_job, count_jobs, get_job, get_jobs, list_jobs
+from workers.operations.job_lists import count_jobs, list_jobs
+from workers.operations.jobs import JobDetails, cancel_job, get_job, get_jobs
 from workers.operations.users import user_of_jobs
+from workers.presentation.call_outcomes import outcome_words
+from workers.presentation.outlooks import outlook_fields, outlook_words
+from workers.presentation.values import chosen, duration, fields_of
 from workers.process.runtime import Runtime
 
 
@@ -40,15 +47,29 @@ def list_(
     since: Since = None,
     error: ErrorText = None,
     limit: Limit = 50,
+    tier: OfTier = None,
+    stage: OfStage = None,
+    until: Until = None,
     *,
     as_json: Json = False,
 ) -> int:
-    """List jobs, the newest first."""
+    """List jobs, the newest change first."""
     require_known(status, job_type)
+    if stage is not None and stage.upper() not in stage_names():
+        raise CommandUsageError(f"--stage {stage!r}: give {', '.join(stage_names())}")
 
     async def work(runtime: Runtime) -> int:
         of_user = None if user is None else await user_of_jobs(runtime, user)
-        wanted = JobFilter([one.upper() for one in status or []], of_user, job_type, since, error)
+        wanted = JobFilter(
+            [one.upper() for one in status or []],
+            of_user,
+            job_type,
+            since,
+            error,
+            tier=None if tier is None else tier.name,
+            stage=None if stage is None else stage.upper(),
+            until=until,
+        )
         found = await list_jobs(runtime, wanted, limit=limit)
         if as_json:
             print_json([job.columns for job in found])

@@ -1,6 +1,5 @@
 """Options that several commands share."""
 
-import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
@@ -10,18 +9,11 @@ import typer
 from models.applications.registry import job_types
 from models.job_state import JobStatus
 from workers.cli.failures import CommandUsageError
+from workers.operations.errors import InvalidInputError
+from workers.operations.moments import moment_of, span_of
 
-_SPAN = re.compile(r"(\d{1,6})\s*(s|min|m|h|d)")
 END_YEAR = 3000
 """No job begins from this year on: the unit of such a time was mistaken."""
-
-_UNITS = {"s": "seconds", "min": "minutes", "m": "minutes", "h": "hours", "d": "days"}
-
-
-def span(text: str) -> timedelta | None:
-    """Read a span of time, such as 90s, 30m, 30min, 2h or 7d; return None if the text isn't one."""
-    found = _SPAN.fullmatch(text.strip())
-    return timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
 
 
 def moment(text: str) -> datetime:
@@ -31,14 +23,9 @@ def moment(text: str) -> datetime:
         typer.BadParameter: it is neither.
     """
     try:
-        if (ago := span(text)) is not None:
-            return datetime.now(UTC) - ago
-        given = datetime.fromisoformat(text.strip())
-        return given.astimezone(UTC) if given.tzinfo else given.replace(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:  # no time, or one outside of the calendar
-        raise typer.BadParameter(
-            f"{text!r} is no time; give 2026-03-01T00:00:00Z, or a while ago: 30m, 2h, 7d"
-        ) from error
+        return moment_of(text)
+    except InvalidInputError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def coming_time(text: str) -> datetime | timedelta:
@@ -49,7 +36,7 @@ def coming_time(text: str) -> datetime | timedelta:
     """
     try:
         sign, _, rest = text.strip().partition("+")
-        if not sign and (from_now := span(rest)) is not None:
+        if not sign and (from_now := span_of(rest)) is not None:
             return from_now
         given = datetime.fromisoformat(text.strip())
         if given.tzinfo is not None:
@@ -118,6 +105,12 @@ Since = Annotated[
         help="Only jobs created since 2026-03-01T00:00:00Z (UTC without a zone), or for 30m, 2h or 7d.",
     ),
 ]
+Until = Annotated[
+    datetime | None,
+    typer.Option(
+        "--until", parser=moment, metavar="TIME", help="Only jobs created before this time, given as for --since."
+    ),
+]
 ErrorText = Annotated[
     str | None,
     typer.Option(
@@ -176,6 +169,13 @@ PipelinesTier = Annotated[
         case_sensitive=False,
         help=f"{_TIER_HELP} Without it, the tier of the pipeline, or 1k where no pipeline is given.",
     ),
+]
+
+
+OfTier = Annotated[TierName | None, typer.Option("--tier", case_sensitive=False, help="Only jobs of this tier.")]
+OfStage = Annotated[
+    str | None,
+    typer.Option("--stage", metavar="STAGE", help="Only jobs at this stage, or that ended there, such as GENERATING."),
 ]
 
 

@@ -8,9 +8,10 @@ from pipelines.job_types import JOB_TYPES, is_job_type, stage_names
 from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.lazy import later
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import duration, note, print_json, wrapped
+from workers.cli.output import note, print_json, wrapped
 from workers.cli.parameters import Json, TierName
 from workers.cli.tables import Column, column, print_fields, print_table
+from workers.presentation.values import duration
 from workers.process.runtime import Runtime
 
 plan_capacity: Final = later("workers.operations.planning:plan_capacity")

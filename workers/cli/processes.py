@@ -6,24 +6,30 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from config.log import default_format
 from pipelines.settings import Settings
+from workers.cli.dashboard import print_place
 from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.greeting import greet
 from workers.cli.lazy import later
 from workers.cli.opening import open_settings, require_storage, run_async
+from workers.cli.serving import metrics_served
 from workers.operations.drain import Drain
 from workers.process.open_files import OpenFilesError, require_open_files
 from workers.process.runtime import make_database
 from workers.process.supervisor import WorkerProcesses
 from workers.services.services import Services, embedded_services
 
+if TYPE_CHECKING:
+    from workers.metrics.serving import Serving
+
 READY_LOOK_S = 60.0
 
+dashboard_thread = later("workers.dashboard.process:DashboardThread")
 require_allowed = later("workers.cli.migrating:require_allowed")
 require_known_queues = later("workers.cli.migrating:require_known_queues")
 require_migrated = later("workers.cli.migrating:require_migrated")
@@ -52,11 +58,11 @@ Queues = Annotated[
 
 
 def up(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) -> int:
-    """Run workers, a scheduler and the services.
+    """Run workers, a scheduler, the dashboard and the services.
 
     PostgreSQL, Redis and the storage are those of DATABASE_URL, REDIS_URL and STORAGE_URL; those that aren't set are
-    embedded. Without --queues and DARKROOM_QUEUES its workers take jobs from all queues. Prints `ready` once everything
-    runs, and on a terminal also where the data is.
+    embedded. Without --queues and DARKROOM_QUEUES its workers take jobs from all queues. Prints where the dashboard is
+    and `ready` once everything runs; on a terminal also where the data is.
     Ctrl-C and SIGTERM stop it.
     """
     settings = open_settings(is_service=True)
@@ -65,13 +71,16 @@ def up(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) 
         typer.echo("starting; Ctrl-C stops")
     code = DONE
     try:
-        with embedded_services(settings) as services:
+        with metrics_served(settings, "worker", "scheduler") as serving, embedded_services(settings) as services:
             names = _prepare(settings, services, queues)
             if "queues" not in settings.model_fields_set:
                 names = names or run_async(serving_all(settings, services))
-            workers = _workers(settings, services, processes, lanes, names)
+            dashboard = dashboard_thread(settings, services, on_refused=_end)
+            workers = _workers(settings, services, processes, lanes, names, serving)
 
             def announce() -> None:
+                if dashboard.is_serving:
+                    print_place(dashboard.address)
                 if is_seen:
                     greet(
                         *(settings, services),
@@ -81,11 +90,17 @@ def up(processes: Processes = None, lanes: Lanes = None, queues: Queues = None) 
                     )
                 _announce()
 
+            _tell(serving)
             workers.start()
+            dashboard.start()
             try:
-                code = run_scheduler(settings, services, on_ready=lambda: _announce_later(workers, announce))
+                code = run_scheduler(settings, services, lambda: _announce_later(workers, dashboard, announce), serving)
             finally:
+                dashboard.tell_stop()
                 code = max(code, workers.stop())
+                dashboard.join()
+            if dashboard.refusal is not None:
+                raise dashboard.refusal
     except KeyboardInterrupt:
         pass  # told to stop before everything worked
     return code
@@ -110,9 +125,10 @@ def worker(
     """
     settings = open_settings(is_service=True)
     try:
-        with embedded_services(settings) as services:
+        with metrics_served(settings, "worker") as serving, embedded_services(settings) as services:
             names = _prepare(settings, services, queues)
-            workers = _workers(settings, services, processes, lanes, names)
+            workers = _workers(settings, services, processes, lanes, names, serving)
+            _tell(serving)
             if not drains:
                 return workers.run_forever(_announce)
             database = make_database(settings, services, most_connections=1)
@@ -132,15 +148,21 @@ def scheduler() -> int:
     """
     settings = open_settings(is_service=True)
     try:
-        with embedded_services(settings) as services:
+        with metrics_served(settings, "scheduler") as serving, embedded_services(settings) as services:
             _prepare(settings, services, None)
-            return int(run_scheduler(settings, services, on_ready=_announce))
+            _tell(serving)
+            return int(run_scheduler(settings, services, _announce, serving))
     except KeyboardInterrupt:
         return DONE
 
 
 def _workers(
-    settings: Settings, services: Services, processes: int | None, lanes: int | None, queues: list[str] | None
+    settings: Settings,
+    services: Services,
+    processes: int | None,
+    lanes: int | None,
+    queues: list[str] | None,
+    serving: "Serving | None",
 ) -> WorkerProcesses:
 
     try:
@@ -155,8 +177,13 @@ def _workers(
         processes=processes or settings.processes,
         lanes=lanes,
         queues=queues,
-        on_refused=lambda: os.kill(os.getpid(), signal.SIGTERM),
+        on_refused=_end,
+        serving=serving,
     )
+
+
+def _end() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _names(queues: str | None) -> list[str] | None:
@@ -180,16 +207,23 @@ def _prepare(settings: Settings, services: Services, queues: str | None) -> list
     return names
 
 
+def _tell(serving: "Serving | None") -> None:
+    """Print where metrics are, since port 0 takes any."""
+    if serving is not None:
+        typer.echo(f"metrics at {serving.address.url}/metrics")
+
+
 def _announce() -> None:
     typer.echo("ready")
 
 
-def _announce_later(workers: WorkerProcesses, announce: Callable[[], None]) -> None:
-    """Call `announce` once the workers are ready. The scheduler is ready already, and must not wait for them."""
+def _announce_later(workers: WorkerProcesses, dashboard: Any, announce: Callable[[], None]) -> None:
+    """Call `announce` once workers and dashboard are ready. The scheduler is ready already, and must not wait."""
 
     def wait() -> None:
-        while not workers.wait_ready(READY_LOOK_S):
+        while not (workers.wait_ready(READY_LOOK_S) and dashboard.wait_ready(READY_LOOK_S)):
             pass
-        announce()
+        if dashboard.refusal is None:
+            announce()
 
     threading.Thread(target=wait, name="announce", daemon=True).start()

@@ -12,11 +12,12 @@ from rich.live import Live
 from rich.text import Text
 
 from models.queue.progress import JobProgress
-from workers.cli.outlooks import short_words
-from workers.cli.output import cell, count_of, duration
-from workers.cli.wording import waiting_words
+from workers.cli.output import cell
 from workers.operations.waiting import Waiting
 from workers.operations.watching import Look, watch_jobs
+from workers.presentation.outlooks import short_words
+from workers.presentation.values import count_of, duration
+from workers.presentation.wording import waiting_words
 from workers.process.runtime import Runtime
 
 REFRESHES_PER_S: Final = 4

@@ -14,7 +14,7 @@ from models.queue.pause_records import LastingPause
 from pipelines.settings import variable_name
 from workers.cli.failures import DONE, CommandUsageError
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import duration, local_time, print_json
+from workers.cli.output import print_json
 from workers.cli.parameters import Json, Reason, TierName
 from workers.cli.tables import Column, column, print_table
 from workers.operations.actions import os_user
@@ -22,6 +22,8 @@ from workers.operations.fair_order import change_terms
 from workers.operations.pauses import Kind, set_paused
 from workers.operations.queues import QueueNow, queue_stats
 from workers.operations.shut_providers import shut_providers
+from workers.presentation.steering import pause_words
+from workers.presentation.values import duration, local_time
 from workers.process.runtime import Runtime
 
 Queues = Annotated[
@@ -241,11 +243,7 @@ def _set_paused(scopes: list[tuple[Kind, str]], reason: str | None, *, is_paused
             return DONE
         shut = {} if is_paused else {one.name: one.reason for one in await runtime.database.run(look)}
         for kind, value in scopes:
-            goes_on = "goes on"
-            if kind == "provider":
-                still = f", but it isn't called yet: {shut[value]}" if value in shut else ""
-                goes_on = f"goes on, its breaker is closed{still}"
-            typer.echo(f"{kind} {value}: {'paused' if is_paused else goes_on}")
+            typer.echo(pause_words(kind, value, is_paused=is_paused, shut=shut))
         return DONE
 
     return run_with_runtime(work)

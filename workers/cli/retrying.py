@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from models.queue.job_filter import JobFilter
 from models.queue.job_names import JobKey
-from models.queue.job_rows import JobFilter
 from pipelines.job_types import stage_names
 from workers.cli.failures import DONE, FAILED, CommandUsageError
 from workers.cli.opening import run_with_runtime
@@ -14,7 +14,8 @@ from workers.cli.parameters import ErrorText, JobType, Json, Limit, OfUser, Reas
 from workers.cli.tables import column, print_table
 from workers.operations.actions import os_user
 from workers.operations.ids import whole_id
-from workers.operations.jobs import get_jobs_at, list_jobs
+from workers.operations.job_lists import list_jobs
+from workers.operations.jobs import get_jobs_at
 from workers.operations.retrying import Retry, RetryTerms, rehearse_retries, retry_jobs
 from workers.operations.users import user_of_jobs
 from workers.process.runtime import Runtime

@@ -8,19 +8,21 @@ from typing import Annotated
 
 import typer
 
-from models.queue.job_rows import JobFilter
+from models.queue.job_filter import JobFilter
 from workers.cli.batches import Failed, note_failures
 from workers.cli.failures import DONE, FAILED, CommandUsageError
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import count_of, note, print_json
+from workers.cli.output import note, print_json
 from workers.cli.parameters import Json, OfUser, Since
 from workers.cli.progress import MANY
 from workers.cli.results import require_writable, write_new
 from workers.operations.errors import OperationError
 from workers.operations.ids import whole_id
-from workers.operations.jobs import get_named, list_jobs
+from workers.operations.job_lists import list_jobs
+from workers.operations.jobs import get_named
 from workers.operations.results import fetch_result
 from workers.operations.users import user_of_jobs
+from workers.presentation.values import count_of
 from workers.process.runtime import Runtime
 
 

@@ -1,6 +1,5 @@
 """Commands about periodic tasks: schedule list, run, pause, resume."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -9,10 +8,12 @@ import typer
 from workers.cli.failures import DONE
 from workers.cli.lazy import later
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import duration, note, print_json
+from workers.cli.output import note, print_json
 from workers.cli.parameters import Json, Reason
 from workers.cli.tables import Column, column, print_table
 from workers.operations.actions import os_user
+from workers.presentation.steering import counts_words
+from workers.presentation.values import duration
 from workers.process.runtime import Runtime
 
 describe_orphans = later("workers.operations.schedule:describe_orphans")
@@ -52,7 +53,7 @@ def list_(*, as_json: Json = False) -> int:
                 column("last_run", "last run"),
                 column("next_run", "next run"),
                 Column("took", lambda row: duration(row.last_duration_s), is_number=True, is_wide=True),
-                Column("counts", lambda row: _counts(row.last_counts or {}), is_wide=True, may_wrap=True),
+                Column("counts", lambda row: counts_words(row.last_counts or {}), is_wide=True, may_wrap=True),
                 column("last_error", "error", may_wrap=True),
             ],
             empty="there are no periodic tasks",
@@ -86,7 +87,7 @@ def run(
         if as_json:
             print_json(counts)
         else:
-            typer.echo(f"{name}{' would do' if is_dry else ''}: {_counts(counts) or 'nothing'}")
+            typer.echo(f"{name}{' would do' if is_dry else ''}: {counts_words(counts) or 'nothing'}")
         return DONE
 
     return run_with_runtime(work)
@@ -113,7 +114,3 @@ def _set_paused(name: str, reason: str | None, *, is_paused: bool, as_json: bool
         return DONE
 
     return run_with_runtime(work)
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {number:,}" for name, number in counts.items())

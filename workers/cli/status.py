@@ -8,10 +8,10 @@ from config.postgres_url import parse_postgres_url
 from pipelines.settings import Settings
 from workers.cli.failures import DONE
 from workers.cli.opening import known_settings, run_with_runtime
-from workers.cli.output import duration
 from workers.cli.tables import print_fields
 from workers.cli.version import version
 from workers.operations.overview import Overview, overview
+from workers.presentation.values import duration
 from workers.process.runtime import Runtime
 from workers.services.instance import EmbeddedInstance
 from workers.services.services import EMBEDDED_FOLDER
@@ -48,17 +48,21 @@ def _print(settings: Settings, fields: dict[str, str], commands: tuple[str, ...]
 
 
 def _fields(runtime: Runtime, now: Overview) -> dict[str, str]:
-    running = sum(worker.running for worker in now.workers)
-    lanes = sum(worker.lanes for worker in now.workers)
-    hosts = ", ".join(dict.fromkeys(worker.host for worker in now.workers))
-    workers = f"{len(now.workers)} on {hosts}, {running} of {lanes} lanes busy"
-    waits = ", ".join(f"{one.count:,} {one.status}, the oldest for {duration(one.oldest_wait_s)}" for one in now.queues)
+    stats = now.queues.stats
+    running = sum(worker.running for worker in stats.workers)
+    lanes = sum(worker.lanes for worker in stats.workers)
+    hosts = ", ".join(dict.fromkeys(worker.host for worker in stats.workers))
+    workers = f"{len(stats.workers)} on {hosts}, {running} of {lanes} lanes busy"
+    about = "about " if now.queues.is_estimate else ""
+    waits = ", ".join(
+        f"{about}{one.count:,} {one.status}, the oldest for {duration(one.oldest_wait_s)}" for one in stats.statuses
+    )
     return {
         "data": _place(runtime),
-        "workers": workers if now.workers else "none; `darkroom up` or `darkroom worker` starts some",
+        "workers": workers if stats.workers else "none; `darkroom up` or `darkroom worker` starts some",
         "queue": waits or "empty",
         "last day": ", ".join(f"{count:,} {status}" for status, count in now.last_day.items()) or "no job ended",
-        "paused": ", ".join(pause.name for pause in now.pauses),
+        "paused": ", ".join(pause.name for pause in stats.pauses),
     }
 
 

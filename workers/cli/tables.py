@@ -149,16 +149,19 @@ def print_fields(fields: Mapping[str, object]) -> None:
     print_table(known, columns, empty="")
 
 
-async def note_count(shown: int, limit: int, noun: str, count: Callable[[], Awaitable[int]]) -> None:
+async def note_count(shown: int, limit: int, noun: str, count: Callable[[], Awaitable[int | None]]) -> None:
     """Print how many rows there are in all, if a list is cut or longer than a screen.
 
     Args:
         shown: number of rows that were printed.
         limit: how many rows the command was asked to print at most.
         noun: what the rows are, in the plural.
-        count: function that counts all rows.
+        count: function that counts all rows; it returns None if there are more than it counts.
     """
     total = await count() if shown >= limit else shown
+    if total is None:
+        note(f"the newest {shown:,} {noun}; there are more than can be listed at once")
+        return
     if total > shown:
         note(f"{shown:,} of {total:,} {noun}; --limit {total} lists them all")
     elif total > LONG:

@@ -6,12 +6,13 @@ import typer
 
 from workers.cli.failures import DONE, FAILED
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import camel_case, print_json
+from workers.cli.output import print_json
 from workers.cli.parameters import Json, Limit, Reason
 from workers.cli.tables import Column, column, note_count, print_table
 from workers.operations.actions import os_user
 from workers.operations.audit import audit_tokens, list_owed_refunds, repair_tokens
 from workers.operations.tokens import count_balances, count_transactions, grant_tokens, list_balances, list_transactions
+from workers.presentation.values import camel_case
 from workers.process.runtime import Runtime
 
 User = Annotated[str, typer.Argument(metavar="USER", help="The user, given by e-mail or id.")]

@@ -7,11 +7,12 @@ import typer
 from models.money.users import UserRecord
 from workers.cli.failures import DONE
 from workers.cli.opening import run_with_runtime
-from workers.cli.output import camel_case, print_json
+from workers.cli.output import print_json
 from workers.cli.parameters import Json, Limit
 from workers.cli.tables import column, note_count, print_fields, print_table
 from workers.operations import users
 from workers.operations.actions import os_user
+from workers.presentation.values import camel_case
 from workers.process.runtime import Runtime
 
 

@@ -10,8 +10,8 @@ from typing import Final
 
 from PIL import Image
 
-from workers.cli.output import duration
 from workers.demo.facts import Facts
+from workers.presentation.values import duration
 
 LONG_SIDE_PX: Final = 1280
 """Longest side of a picture on the page, in pixels: twice what a phone shows; a 4K result stays in storage."""

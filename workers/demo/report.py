@@ -7,10 +7,11 @@ from rich.console import Console
 from rich.text import Text
 
 from pipelines.job_types import JOB_TYPES
-from workers.cli.output import console, duration, print_json
+from workers.cli.output import console, print_json
 from workers.cli.tables import Column, column, print_table
 from workers.demo.facts import Facts
 from workers.demo.outcome import Outcome
+from workers.presentation.values import duration
 
 STAGES: Final = tuple(stage.name for stage in JOB_TYPES["enhance"].stages)
 LABEL_WIDTH: Final = 10

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from config.failpoints import failpoint
@@ -22,6 +23,7 @@ from workers.gate.open_calls import OpenCall
 from workers.gate.paid_calls import EarlierCalls, require_calls_left, require_no_repeated_miss
 from workers.gate.places import Place, Places
 from workers.gate.refusals import PassedOverError, SentBackError, refusal_of, throttled
+from workers.metrics.recording import Recording
 
 T = TypeVar("T")
 
@@ -44,7 +46,7 @@ class CallingJob(Protocol):
     def claim(self) -> Claim:
         """The claim for which the job's calls are recorded."""
 
-    async def saved(self) -> None:
+    async def saved(self) -> object:
         """Wait until everything is committed that this claim has written; raise if it wasn't."""
 
     def calling(self) -> AbstractContextManager[None]:
@@ -86,6 +88,7 @@ class Admission:
         *,
         most_paid_calls: int,
         refuses_over_budget: bool,
+        recording: Recording,
     ) -> None:
         """Store what every call of the job needs.
 
@@ -99,6 +102,7 @@ class Admission:
             most_paid_calls: how many paid generations each of the job's pictures may have over all attempts, the first
                 included.
             refuses_over_budget: whether a spent budget ends the job instead of making it wait.
+            recording: counts the calls.
         """
         self._database = database
         self._rules = rules
@@ -108,6 +112,7 @@ class Admission:
         self._job = job
         self._most_paid_calls = most_paid_calls
         self._refuses_over_budget = refuses_over_budget
+        self._recording = recording
 
     async def call(
         self, provider: Provider, asked: Asked, quote: Quote, prepare: Callable[[], Awaitable[PreparedCall[T]]]
@@ -124,7 +129,7 @@ class Admission:
             while True:
                 try:
                     opened, send = await self._opened(provider, asked, quote, prepare)
-                    return await self._sent(provider, asked, opened, send)
+                    return await self._sent(provider, asked, quote, opened, send)
                 except StageError as error:
                     if bought and isinstance(error, ThrottledError) and not isinstance(error, KEPT):
                         # a snooze costs no attempt, so the first call would be bought again and again
@@ -191,7 +196,9 @@ class Admission:
                 raise self._refusal(provider, opened)
             await place.take(is_first=True)
 
-    async def _sent(self, provider: Provider, asked: Asked, opened: Admitted, send: PreparedCall[T]) -> Answer[T]:
+    async def _sent(
+        self, provider: Provider, asked: Asked, quote: Quote, opened: Admitted, send: PreparedCall[T]
+    ) -> Answer[T]:
         """Send an admitted call at once, record how it ended, and return its answer."""
         places = self._places_of(provider)
 
@@ -200,8 +207,9 @@ class Admission:
             if asked.purpose == "generate":
                 self._job.hold_answer(answer, opened.intent)
 
+        count = partial(self._recording.call_ended, provider.name, asked.purpose, quote.model, quote.cost_usd)
         try:
-            async with OpenCall(self._database, provider, opened, self._records_of(provider)) as call:
+            async with OpenCall(self._database, provider, opened, self._records_of(provider), count) as call:
                 with self._job.calling(), failpoint(f"call_{asked.purpose}"):
                     answer = await send(call.look_again, take)
                 take(answer)

@@ -19,6 +19,7 @@ from workers.gate.paid_calls import EarlierCalls, Generations
 from workers.gate.places import LOOK_S, Places
 from workers.gate.refusals import refusal_of
 from workers.gate.rules import rules_of
+from workers.metrics.recording import Recording
 
 ON_THE_WAY_FRACTION: Final = 1 / 8
 """Part of a provider's ceiling for which jobs are claimed although no place is free.
@@ -32,7 +33,12 @@ class Gate:
     """Gives running jobs a provider whose calls the gate decides on."""
 
     def __init__(
-        self, database: Database, providers: Sequence[Provider], measuring: Provider, settings: Settings
+        self,
+        database: Database,
+        providers: Sequence[Provider],
+        measuring: Provider,
+        settings: Settings,
+        recording: Recording | None = None,
     ) -> None:
         """Store what every call needs; the caller owns and closes it.
 
@@ -41,10 +47,12 @@ class Gate:
             providers: in the order in which they are asked; not empty.
             measuring: the provider that analyzes a picture if no other gives a usable analysis.
             settings: limits and budgets.
+            recording: counts the calls.
         """
         self._database = database
         self._providers = providers
         self._measuring = measuring
+        self._recording = recording or Recording()
         self._refuses_over_budget = settings.over_budget == "refuse"
         self._rules = {provider.name: rules_of(settings, provider.name) for provider in providers}
         self._on_free: Callable[[], None] = _nothing
@@ -90,6 +98,7 @@ class Gate:
             job,
             most_paid_calls=most_paid_calls,
             refuses_over_budget=self._refuses_over_budget,
+            recording=self._recording,
         )
         return GatedProvider(self._providers, self._measuring, admission)
 

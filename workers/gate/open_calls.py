@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
@@ -32,7 +33,14 @@ class OpenCall:
     If the process dies in the block, the intent stays open: operators see it, and it counts as paid.
     """
 
-    def __init__(self, database: Database, provider: Provider, opened: Admitted, records: CallRecords) -> None:
+    def __init__(
+        self,
+        database: Database,
+        provider: Provider,
+        opened: Admitted,
+        records: CallRecords,
+        count: Callable[[CallOutcome], None],
+    ) -> None:
         """Store what closing the intent needs.
 
         Args:
@@ -40,11 +48,13 @@ class OpenCall:
             provider: the provider that is called.
             opened: the call that the gate has admitted, whose duration is measured from then on.
             records: where its end is recorded.
+            count: counts how it has ended.
         """
         self._database = database
         self._provider = provider
         self._intent = opened.intent
         self._records = records
+        self._count = count
         self._began_s = opened.at_s
         self._has_left = False
         self._answer: Answer[Any] | None = None
@@ -100,6 +110,7 @@ class OpenCall:
             images=usage.images,
             cost_usd=usage.cost_usd,
         )
+        self._count(closing)
         try:
             await self._records.close(self._intent, closing)
         except DATABASE_ERRORS as error:  # the call is over, even if that can't be recorded

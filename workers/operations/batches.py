@@ -9,6 +9,7 @@ from models.history.actions import record_action
 from models.queue import batches
 from models.queue.batches import Batch
 from models.queue.job_names import job_names, key_of
+from workers.operations.batch_lists import batch_not_found
 from workers.operations.errors import NotFoundError, translated
 from workers.operations.ids import whole_id
 from workers.operations.models import require_known_models_of
@@ -66,7 +67,7 @@ async def find_batch(runtime: Runtime, given: str) -> Batch:
     try:
         return await get_batch(runtime, UUID(whole))
     except ValueError as error:
-        raise _not_found(given) from error
+        raise batch_not_found(given) from error
 
 
 async def get_batch(runtime: Runtime, batch_id: UUID) -> Batch:
@@ -77,7 +78,7 @@ async def get_batch(runtime: Runtime, batch_id: UUID) -> Batch:
     """
     found = await runtime.database.run(lambda connection: batches.read_batch(connection, batch_id))
     if found is None:
-        raise _not_found(str(batch_id))
+        raise batch_not_found(str(batch_id))
     return found
 
 
@@ -157,7 +158,3 @@ async def retry_batch(runtime: Runtime, batch_id: UUID, *, actor: str, reason: s
         await runtime.database.commit("retry_batch", retry)
     await runtime.wake()
     return await get_batch(runtime, new_id)
-
-
-def _not_found(batch_id: str) -> NotFoundError:
-    return NotFoundError(f"batch {batch_id} not found; `darkroom batches list` shows the newest")

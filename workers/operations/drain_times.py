@@ -17,7 +17,7 @@ from pipelines.job_types import ANALYZE, GENERATE, is_job_type, job_type_of
 from pipelines.providers.registry import PROVIDERS
 from pipelines.settings import Settings
 from workers.gate.rules import rules_of
-from workers.operations.shut_providers import shut_providers
+from workers.operations.shut_providers import ShutProvider, shut_providers
 
 RATE_PERIOD_S: Final = 61.0
 """The time in which no more calls are admitted than the limit of a minute allows (models/gate/limits.sql)."""
@@ -137,6 +137,7 @@ async def drain_times(
     lanes: Mapping[str, int],
     *,
     stage_queues: Mapping[str, str],
+    shut: Sequence[ShutProvider] | None = None,
 ) -> dict[str, float | None]:
     """Return for each queue in how many seconds its waiting jobs have left it.
 
@@ -149,8 +150,11 @@ async def drain_times(
         groups: the jobs of all queues.
         lanes: the lanes of live workers, by queue.
         stage_queues: the queues of stages that have one of their own, by stage.
+        shut: the providers that may not be called, if the caller knows them.
     """
-    provider = await _provider_now(connection, settings)
+    if shut is None:
+        shut = await shut_providers(connection, settings)
+    provider = await _provider_now(connection, settings, shut)
     going = [one for one in groups if one.status in {"waiting", "running"} and one.held_by not in {"paused", "refused"}]
     times = await mean_stage_times(connection, {(one.job_type, one.tier) for one in going})
     found: dict[str, float | None] = {}
@@ -175,10 +179,9 @@ def _needed_s(load: Load, lanes: int, provider: ProviderNow) -> float | None:
     return round(max(load.lane_s / lanes, load.longest_s, load.capped_s, at_provider_s), 1)
 
 
-async def _provider_now(connection: Connection, settings: Settings) -> ProviderNow:
+async def _provider_now(connection: Connection, settings: Settings, shut: Sequence[ShutProvider]) -> ProviderNow:
     """Return the first provider that may be called now; if none may, the one that may be called first."""
-    shut = {one.name: one for one in await shut_providers(connection, settings)}
-    waits = {name: None if shut[name].is_stopped else shut[name].wait_s for name in shut}
+    waits = {one.name: None if one.is_stopped else one.wait_s for one in shut}
     name = min(settings.providers, key=lambda one: (waits.get(one, 0.0) is None, waits.get(one, 0.0) or 0.0))
     description = PROVIDERS[name]
     rules = rules_of(settings, name) if description.is_paid else {}

@@ -9,22 +9,14 @@ from typing import Final, Literal, TypeAlias
 from models.applications.registry import table_of
 from models.connections import Connection
 from models.gate.operating import UNKNOWN
-from models.history.actions import Action, actions_about_job
-from models.history.timeline import (
-    ProviderCall,
-    RefusedEnd,
-    StageRun,
-    StoredObject,
-    provider_calls,
-    refused_ends,
-    stage_runs,
-    stored_objects,
-)
+from models.history.actions import Action
+from models.history.timeline import ProviderCall, RefusedEnd, StageRun, StoredObject
 from models.job_state import TERMINAL
 from models.job_tables.rendering import NOW, last_write
-from models.money.job_money import MoneyMove, money_of_job
-from models.queue.checkpoints import LeftOutput, left_outputs
+from models.money.job_money import MoneyMove
+from models.queue.checkpoints import LeftOutput
 from models.queue.job_names import key_of
+from models.queue.job_records import JobRecords, job_records
 from models.queue.job_rows import Job, jobs_at
 from models.queue.outlook import Outlook
 from models.queue.pause_records import Pause, pauses_between
@@ -126,13 +118,7 @@ class _Records:
     job_id: str
     job: Job | None
     queued: QueuedJob | None
-    runs: Sequence[StageRun]
-    calls: Sequence[ProviderCall]
-    money: Sequence[MoneyMove]
-    actions: Sequence[Action]
-    refused: Sequence[RefusedEnd]
-    objects: Sequence[StoredObject]
-    left: Sequence[LeftOutput]
+    of_job: JobRecords
 
 
 async def explain_job(runtime: Runtime, name: str) -> Explanation:
@@ -144,24 +130,26 @@ async def explain_job(runtime: Runtime, name: str) -> Explanation:
     """
     with translated():
         records = await runtime.database.run(lambda connection: _read(connection, name))
-    job, queued = records.job, records.queued
+    job, queued, known = records.job, records.queued, records.of_job
     events = [
-        *(Event(run.at, run.event, run, run.stage, run.attempt) for run in records.runs),
-        *_calls(records.calls, records.runs, queued),
-        *(Event(move.at, move.kind, move) for move in records.money),
-        *(Event(action.at, "operator", action) for action in records.actions),
-        *(Event(one.end.refused_at, "refused", one) for end in records.refused for one in _refused(end)),
-        *(Event(one.created_at, "stored", one) for one in records.objects),
-        *(Event(one.at, "left", one, one.stage) for one in records.left),
+        *(Event(run.at, run.event, run, run.stage, run.attempt) for run in known.runs),
+        *_calls(known.calls, known.runs, queued),
+        *(Event(move.at, move.kind, move) for move in known.money),
+        *(Event(action.at, "operator", action) for action in known.actions),
+        *(Event(one.end.refused_at, "refused", one) for end in known.refused for one in _refused(end)),
+        *(Event(one.created_at, "stored", one) for one in known.objects),
+        *(Event(one.at, "left", one, one.stage) for one in known.left),
     ]
     if job is None and not events:
         raise job_not_found(name)
+    pauses: Sequence[Pause] = ()
     if job is not None:
-        events += _ends(job, records.runs, [event.at for event in events])
-        events += await _pauses(runtime, job, queued)
+        events += _ends(job, known.runs, [event.at for event in events])
+        pauses = await _pauses(runtime, job, queued)
+        events += _pause_events(job, pauses)
     events = [replace(event, at=_to_milliseconds(event.at)) for event in events]
     events.sort(key=_place)
-    waits = [] if job is None or job.status in TERMINAL else await waits_of(runtime, job, queued)
+    waits = [] if job is None or job.status in TERMINAL else await waits_of(runtime, job, queued, pauses)
     outlook = None if job is None else await runtime.database.run(partial(outlook_of, job=job))
     return Explanation(records.job_id, job, events, waits, outlook)
 
@@ -169,18 +157,8 @@ async def explain_job(runtime: Runtime, name: str) -> Explanation:
 async def _read(connection: Connection, name: str) -> _Records:
     job_id, types = await recorded_job(connection, name)
     job = None if types is None else next(iter(await jobs_at(connection, [key_of(types[0], job_id)])), None)
-    return _Records(
-        job_id=job_id,
-        job=job,
-        queued=await queued_job(connection, job_id, types),
-        runs=await stage_runs(connection, job_id, types),
-        calls=await provider_calls(connection, job_id, types),
-        money=await money_of_job(connection, job_id, types),
-        actions=await actions_about_job(connection, job_id, types),
-        objects=await stored_objects(connection, job_id, types),
-        refused=await refused_ends(connection, job_id, types),
-        left=await left_outputs(connection, job_id, types),
-    )
+    queued = await queued_job(connection, job_id, types)
+    return _Records(job_id, job, queued, await job_records(connection, job_id, types))
 
 
 def _place(event: Event) -> tuple[datetime, int]:
@@ -255,14 +233,22 @@ def _refused(end: RefusedEnd) -> list[Refused]:
     return [*label, Refused("refund", end)] if end.owed else label
 
 
-async def _pauses(runtime: Runtime, job: Job, queued: QueuedJob | None) -> list[Event]:
+async def _pauses(runtime: Runtime, job: Job, queued: QueuedJob | None) -> list[Pause]:
     queue = queued.queue if queued else "default"
     names = [f"queue:{queue}", f"type:{job.job_type}", f"tier:{job.tier}"]
     names += [name for stops in stops_of(runtime.settings) for name in stops]
-    begun = _aware(job.created_at)
-    ended = _aware(job.updated_at) if job.status in TERMINAL else FOREVER
+    begun, ended = _aware(job.created_at), _end(job)
+    return await runtime.database.run(lambda connection: pauses_between(connection, names, begun, ended))
+
+
+def _end(job: Job) -> datetime:
+    return _aware(job.updated_at) if job.status in TERMINAL else FOREVER
+
+
+def _pause_events(job: Job, pauses: Sequence[Pause]) -> list[Event]:
+    ended = _end(job)
     events = []
-    for pause in await runtime.database.run(lambda connection: pauses_between(connection, names, begun, ended)):
+    for pause in pauses:
         events.append(Event(pause.paused_at, "paused", pause))
         if pause.resumed_at is not None and pause.resumed_at < ended:
             events.append(Event(pause.resumed_at, "resumed", pause))

@@ -1,4 +1,4 @@
-"""Jobs as operators list, read and cancel them."""
+"""Jobs as operators read and cancel them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from models.job_state import TERMINAL, JobStatus
 from models.money.job_money import MoneyMove, money_of_job, money_of_jobs
 from models.queue import job_rows
 from models.queue.job_names import JobKey, job_keys
-from models.queue.job_rows import Job, JobFilter, QueueRow, find_jobs, jobs_at, queue_row, read_jobs
+from models.queue.job_rows import Job, QueueRow, jobs_at, queue_row, read_jobs
 from models.queue.outlook import Outlook, outlooks
 from workers.operations.errors import JobNotCancellableError, NotFoundError, translated
 from workers.process.runtime import Runtime
@@ -26,16 +26,6 @@ class JobDetails:
     history: list[StageRun]
     calls: list[ProviderCall]
     money: list[MoneyMove]
-
-
-async def list_jobs(runtime: Runtime, wanted: JobFilter, *, limit: int = 50) -> list[Job]:
-    """Return jobs, newest first."""
-    return await runtime.database.run(lambda connection: find_jobs(connection, wanted, limit))
-
-
-async def count_jobs(runtime: Runtime, wanted: JobFilter) -> int:
-    """Count the jobs that a filter selects."""
-    return await runtime.database.run(lambda connection: job_rows.count_jobs(connection, wanted))
 
 
 async def get_jobs(runtime: Runtime, names: Iterable[str]) -> list[Job]:

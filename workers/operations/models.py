@@ -60,6 +60,16 @@ async def require_known_model(runtime: Runtime, model: str) -> None:
         raise InvalidInputError(str(error).removeprefix("generationConfig.model: ")) from error
 
 
+async def known_models(runtime: Runtime) -> list[str]:
+    """Return the names of the models by which a configured provider makes pictures, in order."""
+    recorded = await runtime.database.run(lambda connection: recorded_setting(connection, "models"))
+    terms = model_terms(runtime.settings)
+    catalogues = [ModelCatalogue(one) for one in (terms, recorded) if one is not None]
+    names = terms["generate"]
+    assert isinstance(names, list)  # noqa: S101 - `model_terms` makes a list of it
+    return [name for name in names if all(one.fault("generate", name) is None for one in catalogues)]
+
+
 async def _require(runtime: Runtime, options: PipelineOptions) -> None:
     recorded = await runtime.database.run(lambda connection: recorded_setting(connection, "models"))
     for terms in (model_terms(runtime.settings), recorded):

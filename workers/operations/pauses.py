@@ -9,6 +9,7 @@ from models.applications.registry import job_types
 from models.connections import Connection
 from models.gate.operating import close_breaker
 from models.history.actions import record_action
+from models.queue.counts import job_groups
 from models.queue.pause_records import (
     LastingPause,
     begin_pause,
@@ -73,7 +74,11 @@ async def set_paused(
 
     await runtime.database.commit("change_pauses", change)
     await _move_rows(runtime)
-    return await runtime.database.run(lasting_pauses)
+
+    async def look(connection: Connection) -> list[LastingPause]:
+        return await lasting_pauses(connection, await job_groups(connection))
+
+    return await runtime.database.run(look)
 
 
 async def _close_breaker(connection: Connection, provider: str, actor: str, reason: str | None) -> None:

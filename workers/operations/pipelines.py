@@ -2,19 +2,23 @@
 
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from config.pipeline_rules import CONFIGS
+from models.applications.registry import has_pictures
 from models.connections import Connection
 from models.history.actions import record_action
 from models.queue import pipelines as rows
-from models.queue.pipelines import NewPipeline, Pipeline, find_pipelines, insert_pipeline, read_pipeline
+from models.queue.pipelines import NewPipeline, Pipeline, PipelineRow, find_pipelines, insert_pipeline, read_pipeline
 from pipelines import keys
 from pipelines.errors import InvalidOptionsError
 from pipelines.options import check
 from workers.operations.errors import InvalidInputError, NotFoundError, NotYoursError, translated
 from workers.operations.models import require_known_models
 from workers.process.runtime import Runtime
+
+NEWEST: Final = 50
+"""So many pipelines a page shows."""
 
 
 async def list_pipelines(
@@ -29,13 +33,22 @@ async def count_pipelines(runtime: Runtime, *, user_id: str | None = None, visib
     return await runtime.database.run(lambda connection: rows.count_pipelines(connection, user_id, visibility))
 
 
+async def newest_pipelines(runtime: Runtime) -> list[PipelineRow]:
+    """Return the newest pipelines, reading few rows; none where `pictures` isn't drained."""
+    if not has_pictures():
+        return []
+    return await runtime.database.run(lambda connection: rows.newest_pipelines(connection, NEWEST))
+
+
 async def get_pipeline(runtime: Runtime, pipeline_id: str) -> Pipeline:
     """Return a pipeline.
 
     Raises:
         NotFoundError: it doesn't exist.
     """
-    pipeline = await runtime.database.run(lambda connection: read_pipeline(connection, pipeline_id))
+    pipeline = None
+    if has_pictures():
+        pipeline = await runtime.database.run(lambda connection: read_pipeline(connection, pipeline_id))
     if pipeline is None:
         raise NotFoundError(f"pipeline {pipeline_id} not found; `darkroom pipelines list` shows them")
     return pipeline

@@ -7,18 +7,20 @@ from datetime import datetime
 from models.connections import Connection
 from models.queue.counts import JobGroup, job_groups
 from models.queue.pause_records import LastingPause, lasting_pauses
-from models.queue.queues import recorded_stage_queues
 from models.queue.stats import (
     Capacity,
     LiveWorker,
+    Moment,
     QueueCount,
     by_status,
+    capacities_of,
     live_workers,
-    queue_capacities,
+    moment,
     wait_s,
 )
-from models.schema.server import server_time
+from pipelines.settings import Settings
 from workers.operations.drain_times import drain_times
+from workers.operations.shut_providers import ShutProvider
 from workers.process.runtime import Runtime
 
 
@@ -76,25 +78,60 @@ class QueueStats:
     pauses: Sequence[LastingPause]
 
 
+@dataclass(frozen=True, slots=True)
+class QueuesRead:
+    """Statistics of queues, and what they were made of.
+
+    Attributes:
+        stats: the statistics.
+        groups: the jobs in the queues.
+        moment: when they were read, and what is recorded.
+    """
+
+    stats: QueueStats
+    groups: Sequence[JobGroup]
+    moment: Moment
+
+    @property
+    def is_estimate(self) -> bool:
+        """Whether the numbers of jobs were concluded from a part of the queue."""
+        return any(one.is_estimate for one in self.groups)
+
+
 async def queue_stats(runtime: Runtime) -> QueueStats:
     """Count the jobs in the queues, and return the live workers and the pauses.
 
     Where a queue is long, the jobs are those that a scheduler counted last; `as_of` says when.
     """
+    read = await runtime.database.run(lambda connection: read_queues(connection, runtime.settings))
+    return read.stats
 
-    async def read(connection: Connection) -> QueueStats:
-        groups = await job_groups(connection)
-        capacities = await queue_capacities(connection)
-        lanes = {queue: one.lanes for queue, one in capacities.items()}
-        stage_queues = await recorded_stage_queues(connection)
-        drains = await drain_times(connection, runtime.settings, groups, lanes, stage_queues=stage_queues)
-        now = await server_time(connection)
-        queues = [_queue_now(name, groups, capacities, drains[name], now) for name in sorted(drains)]
-        return QueueStats(
-            queues, by_status(groups, now), await live_workers(connection), await lasting_pauses(connection)
-        )
 
-    return await runtime.database.run(read)
+async def small_queue_stats(runtime: Runtime) -> QueuesRead:
+    """Return the same with little reading, however long the queues are; then the numbers may be estimates."""
+    return await runtime.database.run(lambda connection: read_queues(connection, runtime.settings, is_small=True))
+
+
+async def read_queues(
+    connection: Connection, settings: Settings, *, is_small: bool = False, shut: Sequence[ShutProvider] | None = None
+) -> QueuesRead:
+    """Return the jobs in the queues, the live workers and the pauses.
+
+    Args:
+        connection: where these are.
+        settings: with the providers and their limits.
+        is_small: read little, however long the queues are (`models.queue.counts`).
+        shut: the providers that may not be called, if the caller knows them.
+    """
+    groups = await job_groups(connection, is_small=is_small)
+    workers = await live_workers(connection)
+    capacities = capacities_of(workers)
+    lanes = {queue: one.lanes for queue, one in capacities.items()}
+    now = await moment(connection)
+    drains = await drain_times(connection, settings, groups, lanes, stage_queues=now.stage_queues, shut=shut)
+    queues = [_queue_now(name, groups, capacities, drains[name], now.now) for name in sorted(drains)]
+    pauses = await lasting_pauses(connection, groups)
+    return QueuesRead(QueueStats(queues, by_status(groups, now.now), workers, pauses), groups, now)
 
 
 _NO_WORKER = Capacity(0, 0)

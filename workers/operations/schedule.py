@@ -13,7 +13,7 @@ from models.database import Database
 from models.history.actions import record_action
 from models.periodic.needs import missing_columns, passed_over
 from models.periodic.retention import ForbiddenPolicyError, require_allowed
-from models.periodic.ticks import change_schedule, last_ticks, schedule_states
+from models.periodic.ticks import RecentTick, change_schedule, last_ticks, recent_ticks, schedule_states
 from models.schema.server import server_time, server_time_in_milliseconds
 from pipelines.settings import Settings
 from workers.objects import orphans_mode
@@ -54,6 +54,10 @@ async def require_allowed_policies(database: Database, settings: Settings) -> No
             )
         except ForbiddenPolicyError as error:
             raise InvalidInputError(f"DARKROOM_RETENTION: {error}; leave {name} out") from error
+
+
+TICKS_EACH: Final = 8
+"""How many ticks of each task are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,12 @@ async def list_schedules(runtime: Runtime) -> list[ScheduleRow]:
     return rows
 
 
+async def list_ticks(runtime: Runtime, *, each: int = TICKS_EACH) -> list[RecentTick]:
+    """Return the last ticks of all tasks, at most `each` of one task, the newest first."""
+    names = list(periodic_engine(runtime).tasks)
+    return await runtime.database.run(lambda connection: recent_ticks(connection, names, each=each))
+
+
 async def describe_orphans(runtime: Runtime) -> str:
     """Return words for what collect-orphans does on this database, and why."""
     mode = await runtime.database.run(lambda connection: orphans_mode(connection, runtime.settings))
@@ -130,7 +140,13 @@ async def describe_orphans(runtime: Runtime) -> str:
 
 
 async def run_schedule(
-    runtime: Runtime, name: str, *, at: datetime | None = None, is_dry: bool = False, actor: str
+    runtime: Runtime,
+    name: str,
+    *,
+    at: datetime | None = None,
+    is_dry: bool = False,
+    actor: str,
+    reason: str | None = None,
 ) -> dict[str, int]:
     """Insert an extra tick of a task and work on it to its end; return its counts.
 
@@ -140,6 +156,7 @@ async def run_schedule(
         at: the tick's time, aware, which the task uses as the current time; None for the database's time.
         is_dry: only count what the tick would do.
         actor: the operator, for the record.
+        reason: why, for the record.
 
     Raises:
         InvalidInputError: a retention policy reaches rows that are never deleted.
@@ -156,7 +173,12 @@ async def run_schedule(
     await runtime.database.commit(
         "record_run",
         lambda connection: record_action(
-            connection, actor=actor, action="schedule_run", target=name, after={"at": at.isoformat(), "counts": counts}
+            connection,
+            actor=actor,
+            action="schedule_run",
+            target=name,
+            after={"at": at.isoformat(), "counts": counts},
+            reason=reason,
         ),
     )
     return counts
@@ -189,6 +211,15 @@ async def set_paused(
 
     await runtime.database.commit("change_schedule", change)
     return next(row for row in await list_schedules(runtime) if row.name == name)
+
+
+def require_task(runtime: Runtime, name: str) -> None:
+    """Check that there is a periodic task of this name.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    _require(periodic_engine(runtime), name)
 
 
 def _require(engine: PeriodicEngine, name: str) -> None:

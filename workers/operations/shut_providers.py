@@ -1,10 +1,11 @@
 """Which of the configured providers may not be called now, and why."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from models.connections import Connection
 from models.gate.costs import total_budget_reasons
-from models.gate.provider_calls import provider_wait
+from models.gate.providers import AskedProvider, ProviderState, provider_states
 from pipelines.providers.registry import PROVIDERS
 from pipelines.settings import Settings
 from workers.gate.rules import rules_of
@@ -30,14 +31,27 @@ class ShutProvider:
 
 async def shut_providers(connection: Connection, settings: Settings) -> tuple[ShutProvider, ...]:
     """Return those of the configured providers that may not be called now."""
-    found = []
     spent = await total_budget_reasons(connection, settings.budgets)
-    for name in settings.providers:
-        refused = await provider_wait(connection, name, rules_of(settings, name), is_paid=PROVIDERS[name].is_paid)
-        if refused is not None:
-            found.append(
-                ShutProvider(
-                    name, refused.reason, float(refused.wait_s), refused.kind == "stopped" or refused.reason in spent
-                )
-            )
-    return tuple(found)
+    return shut_of(await provider_states(connection, asked(settings, settings.providers)), spent)
+
+
+def asked(settings: Settings, names: Iterable[str]) -> list[AskedProvider]:
+    """Return what has to be known of some providers, to ask the gate about them."""
+    return [
+        AskedProvider(name, PROVIDERS[name].is_paid, rules_of(settings, name), PROVIDERS[name].quota_zone)
+        for name in names
+    ]
+
+
+def shut_of(states: Iterable[ProviderState], spent: Collection[str]) -> tuple[ShutProvider, ...]:
+    """Return which of some providers may not be called; `spent` are the reasons of budgets without a period."""
+    return tuple(
+        ShutProvider(
+            one.name,
+            one.refused.reason,
+            float(one.refused.wait_s),
+            one.refused.kind == "stopped" or one.refused.reason in spent,
+        )
+        for one in states
+        if one.refused is not None
+    )

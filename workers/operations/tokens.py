@@ -1,15 +1,20 @@
 """Balances and ledger as operators see and change them."""
 
+from typing import Final
+
 import asyncpg
 
 from models.connections import Connection
-from models.history.actions import record_action, record_adjustment
+from models.history.actions import newest_grant, record_action, record_adjustment
 from models.money import ledger
 from models.money.ledger import MOST_TOKENS, Balance, LedgerRow, add_tokens, list_ledger
 from models.schema.settings import money_mode
 from workers.operations.errors import InvalidInputError, PaymentRefusedError, WrongModeError, translated
 from workers.operations.users import find_user
 from workers.process.runtime import Runtime
+
+ANY_GRANT: Final = -1
+"""Stands for whatever grant is the newest one."""
 
 
 async def list_balances(runtime: Runtime, email_or_id: str | None = None, *, limit: int = 50) -> list[Balance]:
@@ -53,9 +58,24 @@ async def list_transactions(runtime: Runtime, email_or_id: str, *, limit: int = 
 
 
 async def grant_tokens(
-    runtime: Runtime, email_or_id: str, amount: int, *, actor: str, reason: str | None = None
+    runtime: Runtime,
+    email_or_id: str,
+    amount: int,
+    *,
+    actor: str,
+    reason: str | None = None,
+    known_grant: int | None = ANY_GRANT,
 ) -> LedgerRow:
     """Add to a balance, or take from it with a negative amount; return the ledger's row.
+
+    Args:
+        runtime: an open runtime.
+        email_or_id: the user.
+        amount: the tokens to add.
+        actor: who does it.
+        reason: why.
+        known_grant: the newest grant to the user that the operator knew, None for none; another one since then refuses
+            this one, so that a form that is sent twice grants once.
 
     Raises:
         InvalidInputError: the amount is 0, or the balance would exceed the largest one.
@@ -80,6 +100,11 @@ async def grant_tokens(
                 source="operator_grant",
                 metadata={"actor": actor, "reason": reason},
             )
+            # the balance is locked by now, so no other grant can come between
+            if known_grant != ANY_GRANT and known_grant != await newest_grant(connection, user.id):
+                raise InvalidInputError(
+                    f"tokens were granted to {email_or_id} since this form was shown; look at the ledger, and ask again"
+                )
             balance = row.balance_after
             if balance < 0:
                 raise PaymentRefusedError(

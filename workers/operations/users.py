@@ -14,7 +14,7 @@ from models.history.actions import record_action
 from models.money import users
 from models.money.ledger import MOST_TOKENS, add_tokens, balance_of
 from models.money.users import User, UserRecord, make_user
-from models.queue.job_rows import UserOfJobs
+from models.queue.job_filter import UserOfJobs
 from models.schema.server import server_time_in_milliseconds
 from models.schema.settings import is_managed, money_mode
 from workers.operations.errors import InvalidInputError, NotFoundError, OperationError, WrongModeError

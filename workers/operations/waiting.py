@@ -77,14 +77,19 @@ class Waiting:
     now: datetime
 
 
-async def waits_of(runtime: Runtime, job: Job, queued: QueuedJob | None) -> list[Waiting]:
-    """Return why an unfinished job waits; the first one is the reason that has to end before the others matter."""
+async def waits_of(
+    runtime: Runtime, job: Job, queued: QueuedJob | None, pauses: Sequence[Pause] | None = None
+) -> list[Waiting]:
+    """Return why an unfinished job waits; the first one is the reason that has to end before the others matter.
+
+    `pauses` are those since its creation that may concern it, if the caller has read them.
+    """
     if queued is None:
         return [await _unqueued(runtime, job)]
     now = queued.now
     if queued.status == "processing":
         return [Waiting("running" if queued.is_alive else "lost", queued.deadline_at, queued, now)]
-    found = [*reversed(await _pauses(runtime, queued)), *await _shut_providers(runtime, now)]
+    found = [*reversed(await _pauses(runtime, queued, pauses)), *await _shut_providers(runtime, now)]
     found += _put_off(queued, runtime.settings.max_wait_s)
     if await runtime.database.run(lambda connection: is_row_held(connection, job.job_type, job.id)):
         found.append(Waiting("held", None, await runtime.database.run(idle_session), now))
@@ -116,9 +121,12 @@ async def first_waits(runtime: Runtime, keys: Sequence[JobKey]) -> dict[JobKey, 
     return found
 
 
-async def _pauses(runtime: Runtime, queued: QueuedJob) -> list[Waiting]:
+async def _pauses(runtime: Runtime, queued: QueuedJob, pauses: Sequence[Pause] | None) -> list[Waiting]:
     names = [f"queue:{queued.queue}", f"type:{queued.job_type}", f"tier:{queued.tier}"]
-    pauses = await runtime.database.run(lambda connection: pauses_between(connection, names, queued.now, FOREVER))
+    if pauses is None:
+        pauses = await runtime.database.run(lambda connection: pauses_between(connection, names, queued.now, FOREVER))
+    else:
+        pauses = [one for one in pauses if one.name in names and (one.resumed_at or FOREVER) > queued.now]
     return [Waiting("paused", None, pause, queued.now) for pause in pauses]
 
 

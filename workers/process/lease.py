@@ -27,6 +27,7 @@ from models.connections import Connection, is_passing
 from models.database import Database
 from models.queue.leases import lease_now, renew_lease, sign_off
 from pipelines.settings import Settings
+from workers.metrics.recording import RENEWAL_FAILED, RENEWED, Recording
 from workers.process.repeated_line import RepeatedLine
 from workers.process.session_age import BEAT_S, RECONNECT_S, SessionAge
 
@@ -75,7 +76,9 @@ class HeldClaims(Protocol):
 class LeaseThread(threading.Thread):
     """Renews one process's lease, and ends the process if its main event loop hangs."""
 
-    def __init__(self, settings: Settings, database: Database, worker_id: UUID) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, worker_id: UUID, recording: Recording | None = None
+    ) -> None:
         """Prepare the thread.
 
         Args:
@@ -83,6 +86,7 @@ class LeaseThread(threading.Thread):
             database: where the lease is; its pool may be opened later, and is used only while there is no connection
                 outside of it.
             worker_id: this process.
+            recording: counts the renewals.
         """
         super().__init__(name="lease", daemon=True)
         self.session_age = SessionAge(settings.lease_s)
@@ -105,6 +109,7 @@ class LeaseThread(threading.Thread):
         self._main_loop_stuck_s = 0.0
         self._watched_at = time.monotonic()
         self._must_renew = True
+        self._recording = recording or Recording()
 
     def begin(self, loop: asyncio.AbstractEventLoop, claims: HeldClaims) -> None:
         """Begin the lease; called once the pool is open. Before this call the thread only keeps its connection open.
@@ -169,6 +174,7 @@ class LeaseThread(threading.Thread):
         self._drop_connection()
         is_renewed = await self._beat_by_pool()
         if is_renewed is False:
+            self._recording.lease_renewed(RENEWAL_FAILED)
             self.session_age.break_off()
         self._report(error)
         return BEAT_S if is_renewed else RECONNECT_S
@@ -234,6 +240,7 @@ class LeaseThread(threading.Thread):
                 )
             )
         self._must_renew = False
+        self._recording.lease_renewed(RENEWED)
         self.has_begun.set()
 
     def _compare(self, claims: HeldClaims, believed: set[UUID], recorded: set[UUID]) -> None:

@@ -78,17 +78,23 @@ class Runtime:
 
 
 def make_database(
-    settings: Settings, services: Services, *, most_connections: int, keeps_plans: bool = False
+    settings: Settings,
+    services: Services,
+    *,
+    most_connections: int,
+    keeps_plans: bool = False,
+    is_read_only: bool = False,
 ) -> Database:
     """Return a `Database` that isn't opened yet; its pool has at most the given number of connections.
 
-    `keeps_plans` is that of `Database`.
+    `keeps_plans` and `is_read_only` are those of `Database`.
     """
     return Database(
         parse_postgres_url(services.database_url, direct_url=settings.database_direct_url),
         direct_url=parse_postgres_url(services.database_direct_url),
         most_connections=most_connections,
         keeps_plans=keeps_plans,
+        is_read_only=is_read_only,
     )
 
 

@@ -27,6 +27,7 @@ from models.schema.migrate import check
 from models.schema.readiness import read_recorded
 from models.schema.server import notify_queue, server_time
 from workers.gate.rules import stops_of
+from workers.metrics.recording import Recording
 from workers.operations.checks.notifications import FULL_FRACTION
 from workers.operations.schedule import periodic_engine
 from workers.operations.taking_over import adoption_terms
@@ -61,13 +62,14 @@ class Loop:
 class Scheduler:
     """Runs wake-ups, rescue, adoption and periodic tasks on one event loop."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        """Store the runtime; nothing runs yet.
+    def __init__(self, runtime: Runtime, recording: Recording | None = None) -> None:
+        """Store the runtime; nothing runs yet. `recording` counts the jobs that this scheduler rescues or ends.
 
         Raises:
             InvalidInputError: the settings have an invalid schedule or retention policy.
         """
         self._runtime = runtime
+        self._recording = recording or Recording()
         self._periodic_engine = periodic_engine(runtime)
         self._session_age = SessionAge(runtime.settings.lease_s)
         self._sweep = Sweep()
@@ -139,7 +141,8 @@ class Scheduler:
         """Rescue the claims of dead workers; return how many claims were taken from them."""
         session_age = self._session_age
         rescued = await rescue_lost_claims(
-            self._runtime.database, session_age.rescue_not_after(), session_age.settled_at()
+            *(self._runtime.database, session_age.rescue_not_after(), session_age.settled_at()),
+            on_rescue=self._recording.job_rescued,
         )
         if rescued.requeued or rescued.ended:
             log.warning("claims_rescued", requeued=rescued.requeued, ended=rescued.ended)
@@ -148,7 +151,9 @@ class Scheduler:
     async def end_overdue(self) -> int:
         """End jobs that haven't finished within the maximum wait; return how many."""
         settings = self._runtime.settings
-        ended = await end_overdue_jobs(self._runtime.database, settings.max_wait_s, stops_of(settings))
+        ended = await end_overdue_jobs(
+            *(self._runtime.database, settings.max_wait_s, stops_of(settings)), on_end=self._recording.job_settled
+        )
         if ended:
             log.warning("jobs_overdue", ended=ended)
         return ended
@@ -158,7 +163,7 @@ class Scheduler:
 
         Return how many jobs this call has ended or settled.
         """
-        ended = await end_refused_jobs(self._runtime.database)
+        ended = await end_refused_jobs(self._runtime.database, on_end=self._recording.job_settled)
         settled = await settle_refused_ends(self._runtime.database)
         if ended or settled:
             log.warning("refusals_settled", ended=ended, settled=settled)

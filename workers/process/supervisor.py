@@ -11,23 +11,28 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from config.logger import EventLogger
-from models.connections import DATABASE_ERRORS, DatabaseLostError
-from models.database import Database
-from models.queue.leases import sign_off
+from models.connections import DATABASE_ERRORS
 from pipelines.settings import Settings
+from workers.metrics.health import DatabaseHealth
+from workers.metrics.slot import FOLDER, SLOT
 from workers.process.output import pass_on
 from workers.process.reaper import reaper
 from workers.process.runtime import make_database
+from workers.process.signing_off import sign_off_dead
 from workers.process.supervised import SUPERVISOR_FD
 from workers.services.services import Services
+
+if TYPE_CHECKING:
+    from workers.metrics.folder import MetricsFolder
+    from workers.metrics.serving import Serving
 
 log = EventLogger(__name__)
 
@@ -59,11 +64,11 @@ USAGE_EXIT_CODE = 2
 LOOK_S = 1.0
 """Seconds between a supervisor's checks of whether the work is done."""
 
+GONE_S = 0.5
+"""Seconds for learning of a worker's death, once its master has ended, before another one is started."""
+
 LAST_LINES_S = 1.0
 """Seconds for forwarding a process's last output after its end."""
-
-SIGN_OFF_RETRY_S = 0.5
-"""Seconds until recording a worker's death is tried again, while its lease may still be valid."""
 
 SIGN_OFF_AT_STOP_S = 2.0
 """Seconds that a supervisor that stops waits until its workers' deaths are recorded."""
@@ -94,6 +99,13 @@ class _Slot:
     output: threading.Thread | None = None
     is_ready: threading.Event = field(default_factory=threading.Event)
     listener: threading.Thread | None = None
+    is_gone: threading.Event | None = None
+    copies: int = 0
+
+    @property
+    def files(self) -> str:
+        """The name under which its process keeps its metrics; the next one continues them."""
+        return f"{self.number}-{self.copies}" if self.copies else str(self.number)
 
 
 class WorkerProcesses:
@@ -110,6 +122,7 @@ class WorkerProcesses:
         lanes: int | None = None,
         queues: Sequence[str] | None = None,
         on_refused: Callable[[], None] = lambda: None,
+        serving: "Serving | None" = None,
     ) -> None:
         """Store what is needed; nothing is started yet.
 
@@ -121,6 +134,7 @@ class WorkerProcesses:
             queues: queues to claim from; None for DARKROOM_QUEUES.
             on_refused: called, in a thread, when a worker can't work with this configuration, and has logged why. No
                 worker is started again, and the caller should stop.
+            serving: serves the metrics of all processes together, and whether they work; None: nobody asks.
         """
         self.environment = worker_environment(settings, services)
         self._database = make_database(settings, services, most_connections=1)
@@ -138,9 +152,15 @@ class WorkerProcesses:
         self._users_lock = services.users_lock
         self._logs_json = self.environment.get("LOG_FORMAT") == "json"
         self._pipe: tuple[int, int] | None = None
+        self._serving = serving
+        self._metrics: MetricsFolder | None = None
+        self._working: set[UUID] = set()
 
     def start(self) -> None:
         """Start every process; `wait_ready` waits until they work."""
+        if self._serving is not None:
+            health = DatabaseHealth(self._database, lambda: list(self._working))
+            self._metrics = self._serving.add_worker(health, self._is_stopping.is_set)
         self._pipe = os.pipe()  # this process keeps both ends, and the kernel closes the writing one when it ends
         reaper.begin()
         for slot in self._slots:
@@ -244,22 +264,27 @@ class WorkerProcesses:
         ]
         slot.started_s = time.monotonic()
         heard, told = os.pipe()  # not stdout, which dramatiq's master forwards to its own stderr
-        slot.process = self._launch(command, told)
+        if slot.is_gone is not None and not slot.is_gone.is_set():
+            slot.copies += 1  # its worker outlives its master: no two processes may write the same files
+        slot.is_gone = threading.Event()
+        environment = self.environment | {SLOT: slot.files}
+        if self._metrics is not None:
+            environment[FOLDER] = str(self._metrics.path)
+        slot.process = self._launch(command, told, environment)
         reaper.own.add(slot.process.pid)
         if slot.process.stderr is not None:
             slot.output = threading.Thread(target=pass_on, args=(slot.process.stderr,), daemon=True)
             slot.output.start()
         os.close(told)
-        listening = (slot, heard, self._database, self._lease_s)
-        slot.listener = threading.Thread(target=_listen, args=listening, daemon=True)
+        slot.listener = threading.Thread(target=self._listen, args=(slot, slot.files, slot.is_gone, heard), daemon=True)
         slot.listener.start()
 
-    def _launch(self, command: Sequence[str], told: int) -> "subprocess.Popen[bytes]":
+    def _launch(self, command: Sequence[str], told: int, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         if self._pipe is None:
             raise RuntimeError("the workers aren't started")
         return subprocess.Popen(
             command,
-            env=self.environment | {READY_FD: str(told), SUPERVISOR_FD: str(self._pipe[0])},
+            env={**environment, READY_FD: str(told), SUPERVISOR_FD: str(self._pipe[0])},
             # The lock of the embedded services is passed too: they must run until a worker without a supervisor has
             # released its jobs
             pass_fds=[told, self._pipe[0], *([] if self._users_lock is None else [self._users_lock])],
@@ -280,6 +305,8 @@ class WorkerProcesses:
                 self._on_refused()
                 return
             pause_s = _backoff_s(slot)
+            if slot.is_gone is not None:
+                slot.is_gone.wait(GONE_S)
             while not self._is_stopping.wait(pause_s) and not self._is_refused:
                 try:
                     with self._starting:
@@ -291,6 +318,30 @@ class WorkerProcesses:
                     log.exception("worker_not_started", error=str(error))
             else:
                 return
+
+    def _listen(self, slot: _Slot, files: str, is_gone: threading.Event, heard: int) -> None:
+        """Wait until a process reports that it works, and then until it dies, when the kernel closes its pipe.
+
+        The dead process's gauges are removed and its lease is ended at once, so that its jobs are due again in a
+        second, before the lease expires.
+        """
+        with os.fdopen(heard, "rb") as pipe:
+            id_bytes = pipe.read(ID_BYTES)
+            worker_id = UUID(bytes=id_bytes) if len(id_bytes) == ID_BYTES else None
+            if worker_id is not None:
+                self._working.add(worker_id)
+                slot.is_ready.set()
+                pipe.read()
+        if self._metrics is not None:
+            self._metrics.forget_gauges(files)
+        is_gone.set()
+        if worker_id is None:
+            return  # it ended before it worked
+        self._working.discard(worker_id)
+        try:
+            asyncio.run(sign_off_dead(self._database, worker_id, self._lease_s))
+        except DATABASE_ERRORS as error:  # the lease expires by itself, only later
+            log.warning("sign_off_failed", error=str(error), error_type=type(error).__name__)
 
 
 def _backoff_s(slot: _Slot) -> float:
@@ -323,43 +374,3 @@ def _asked_until_true(is_done: Callable[[], bool]) -> Future[bool]:
 
     threading.Thread(target=ask, name="drain", daemon=True).start()
     return answer
-
-
-def _listen(slot: _Slot, heard: int, database: Database, lease_s: float) -> None:
-    """Wait until a process reports that it works, and then until it dies, when the kernel closes its pipe.
-
-    The dead process's lease is ended at once, so that its jobs are due again in a second, before the lease expires.
-    """
-    with os.fdopen(heard, "rb") as pipe:
-        worker_id = pipe.read(ID_BYTES)
-        if len(worker_id) < ID_BYTES:
-            return  # it ended before it worked
-        slot.is_ready.set()
-        pipe.read()
-    try:
-        asyncio.run(_sign_off(database, UUID(bytes=worker_id), lease_s))
-    except DATABASE_ERRORS as error:  # the lease expires by itself, only later
-        log.warning("sign_off_failed", error=str(error), error_type=type(error).__name__)
-
-
-async def _sign_off(database: Database, worker_id: UUID, lease_s: float) -> None:
-    """Delete a dead worker's row; if PostgreSQL is unreachable, try again until the lease must have expired.
-
-    Raises:
-        DatabaseLostError: PostgreSQL was unreachable all the time.
-    """
-    until_s = time.monotonic() + lease_s + SIGN_OFF_RETRY_S
-    while True:
-        try:
-            async with asyncio.timeout(max(lease_s / 3, 1.0)):
-                connection = await database.connect_direct()
-                try:
-                    await database.run_direct(connection, partial(sign_off, worker_id=worker_id))
-                finally:
-                    connection.terminate()
-        except (DatabaseLostError, OSError):  # a timeout is an OSError, too
-            if time.monotonic() > until_s:
-                raise
-            await asyncio.sleep(SIGN_OFF_RETRY_S)
-        else:
-            return

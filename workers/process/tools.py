@@ -20,6 +20,7 @@ from pipelines.providers.provider import Provider
 from pipelines.providers.terms import model_terms
 from pipelines.settings import Settings
 from workers.gate.gate import Gate
+from workers.metrics.recording import Recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +53,27 @@ def make_pixels() -> PixelPool:
     return PixelPool(imports=CHILD_IMPORTS)
 
 
+def make_preview_pixels() -> PixelPool:
+    """Return a pool of one pixel child that makes pictures for people; the caller closes it."""
+    return PixelPool(size=1)
+
+
 def make_providers(settings: Settings, pixels: PixelPool) -> list[Provider]:
     """Return the providers that PROVIDER names, in its order; the caller closes them."""
     return open_providers(settings, pixels, upload_limits(settings))
 
 
 @asynccontextmanager
-async def open_tools(settings: Settings, database: Database, pixels: PixelPool) -> AsyncIterator[Tools]:
+async def open_tools(
+    settings: Settings, database: Database, pixels: PixelPool, recording: Recording | None = None
+) -> AsyncIterator[Tools]:
     """Open the tools, beside the pool of pixel children; leaving the context closes them.
 
     Args:
         settings: the settings.
         database: the open database, where the gate records calls and limits.
         pixels: the pool of pixel children, which the caller closes.
+        recording: counts the calls of providers.
     """
     async with AsyncExitStack() as stack:
         providers = make_providers(settings, pixels)
@@ -76,7 +85,7 @@ async def open_tools(settings: Settings, database: Database, pixels: PixelPool) 
             limits=limits,
             answer_limits=answer_limits(settings),
             providers=providers,
-            gate=Gate(database, providers, LocalProvider(pixels, limits), settings),
+            gate=Gate(database, providers, LocalProvider(pixels, limits), settings, recording),
             fetcher=PictureFetcher(allow_loopback=settings.fetch_allow_loopback),
             models=ModelCatalogue(model_terms(settings)),
             provider_identity=" ".join(f"{one.name} {one.identity}" for one in providers),

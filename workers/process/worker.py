@@ -33,14 +33,15 @@ from config.outcome import outcome_of
 from models.applications.recorded import ApplicationMismatchError, require_named
 from models.database import Database
 from models.gate.recorded_rules import record_provider_rules
-from models.queue.claims import QueueNow
 from models.queue.groups import GroupWriter
+from models.queue.looks import QueueNow
 from models.schema.migrations.errors import MigrationError
 from models.schema.readiness import read_recorded
 from pipelines.job_types import JOB_TYPES, import_stages, require_known_stages, stage_deadlines
 from pipelines.settings import Settings, load_settings
 from workers.gate.check import check_providers
 from workers.gate.rules import recorded_providers
+from workers.metrics.recording import Recording, recording_of_slot
 from workers.process.compose import make_broker, open_runtime, require_usable, warn_if_unheard
 from workers.process.fair_terms import warn_of_differing_terms, warn_of_unknown_queues
 from workers.process.lease import LeaseThread
@@ -117,6 +118,7 @@ class WorkerProcess:
         self._applications_at: datetime | None = None
         self._record_task: asyncio.Task[None] | None = None
         self._end = end
+        self._recording = recording_of_slot()
 
     def listen_on(self, broker: Broker) -> None:
         """Store the broker; `start` begins to listen for its wake-ups once it knows the installation."""
@@ -142,7 +144,7 @@ class WorkerProcess:
         installed = await require_usable(settings, services, wait=True)
         self._applications_at = installed.applications_at
         database = make_database(settings, services, most_connections=settings.connections - 1, keeps_plans=True)
-        self._lease = lease = LeaseThread(settings, database, self.worker_id)
+        self._lease = lease = LeaseThread(settings, database, self.worker_id, self._recording)
         lease.start()
         await _once_set(lease.is_connected)  # waited for first, so that the pool doesn't use up the last connections
         opening = open_runtime(settings, services, installed=installed, database=database)
@@ -153,9 +155,9 @@ class WorkerProcess:
         await database.commit("record_provider_rules", lambda connection: record_provider_rules(connection, providers))
         if database.is_direct_behind_pooler:
             await warn_if_unheard(database)
-        tools = await self._stack.enter_async_context(open_tools(settings, runtime.database, pixels))
+        tools = await self._stack.enter_async_context(open_tools(settings, runtime.database, pixels, self._recording))
         stage_queues = StageQueues()
-        runner = _make_runner(runtime, tools, stage_queues)
+        runner = _make_runner(runtime, tools, stage_queues, self._recording)
         worker_id = self.worker_id
         claim_loop = ClaimLoop(
             settings,
@@ -168,6 +170,7 @@ class WorkerProcess:
             after_job=self._recycle_if_due,
             after_look=self._follow_record,
             stage_queues=stage_queues,
+            recording=self._recording,
         )
         tools.gate.when_a_call_ends(claim_loop.call_ended)
         lease.begin(asyncio.get_running_loop(), claim_loop)
@@ -250,7 +253,7 @@ class WorkerProcess:
             self._claim_loop.end_grace(max(0.0, hurried_s + HURRIED_GRACE_S - time.monotonic()))
 
 
-def _make_runner(runtime: Runtime, tools: Tools, stage_queues: StageQueues) -> Runner:
+def _make_runner(runtime: Runtime, tools: Tools, stage_queues: StageQueues, recording: Recording) -> Runner:
     settings = runtime.settings
     mask = secret_mask(settings)
     writer = GroupWriter(runtime.database)
@@ -270,8 +273,9 @@ def _make_runner(runtime: Runtime, tools: Tools, stage_queues: StageQueues) -> R
         check_job=tools.gate.require_makeable,
         models=tools.models,
         stage_queues=stage_queues,
+        recording=recording,
     )
-    return Runner(stages, Recorder(runtime.database, writer, mask))
+    return Runner(stages, Recorder(runtime.database, writer, mask, recording))
 
 
 async def _once_set(event: threading.Event) -> None:

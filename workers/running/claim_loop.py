@@ -17,14 +17,16 @@ from config.logger import EventLogger
 from config.outcome import outcome_of
 from models.connections import is_passing
 from models.database import Database
-from models.queue.claims import Claim, QueueNow, ask_for_wake_up, entered_jobs, look_at_queue, wake_due
+from models.queue.claims import Claim, wake_due
 from models.queue.fair import settle_changed_caps
+from models.queue.looks import QueueNow, ask_for_wake_up, entered_jobs, look_at_queue
 from models.queue.refusals import Claimed, claim_jobs, claim_refused
 from models.queue.rescue import release_claims, rescue_lost_claims
 from models.queue.suspects import Suspect, claim_suspect, due_suspects
 from pipelines.job_types import stage_deadlines
 from pipelines.settings import Settings
 from workers.entry_rate import DENSE_LOOK_S, EntryRate
+from workers.metrics.recording import Recording
 from workers.process.receiving import Lanes
 from workers.process.session_age import SessionAge
 from workers.running.job import Ending, RunningJob, Tally
@@ -74,6 +76,7 @@ class ClaimLoop:
         after_job: Callable[[], None] | None = None,
         after_look: Callable[[QueueNow], None] | None = None,
         stage_queues: StageQueues | None = None,
+        recording: Recording | None = None,
     ) -> None:
         """Store what the loop needs.
 
@@ -90,6 +93,7 @@ class ClaimLoop:
             after_job: called when the run of a job is over.
             after_look: called with what each look of the loop's own clock has found.
             stage_queues: told which queues of stages are recorded.
+            recording: counts lanes, waits and rescues.
         """
         self._lanes = lanes
         self._settings = settings
@@ -116,6 +120,9 @@ class ClaimLoop:
         self._entry_rate = EntryRate()
         self._next_look_s = settings.poll_s
         self._looking: asyncio.Task[Any] | None = None
+        self._recording = recording or Recording()
+        self._recording.set_lanes(settings.lanes)
+        self._recording.set_busy(0)
 
     def wake(self) -> None:
         """Make the loop look for jobs now; may be called from any thread."""
@@ -263,7 +270,12 @@ class ClaimLoop:
     async def _look_around(self) -> None:
         """Do an idle worker's housekeeping, for which no scheduler is needed: rescue, and make due jobs claimable."""
         session_age = self._session_age()
-        rescued = await rescue_lost_claims(self._database, session_age.rescue_not_after(), session_age.settled_at())
+        rescued = await rescue_lost_claims(
+            self._database,
+            session_age.rescue_not_after(),
+            session_age.settled_at(),
+            on_rescue=self._recording.job_rescued,
+        )
         if rescued.requeued or rescued.ended:
             log.warning("claims_rescued", requeued=rescued.requeued, ended=rescued.ended)
         await settle_changed_caps(self._database)
@@ -329,11 +341,12 @@ class ClaimLoop:
 
     def _start(self, claims: Sequence[Claim]) -> None:
         for one in claims:
+            self._recording.job_claimed(one)
             job = RunningJob(one, self._tally)
             self._running[one.lease_token] = job
             job.task = asyncio.create_task(self._run_job(job), name=f"{one.job_type} {one.job_id}")
             job.task.add_done_callback(partial(self._let_go, job))
-        self._lanes.set_free(self._free_lanes() > 0)
+        self._count_lanes()
 
     def _let_go(self, job: RunningJob, task: "asyncio.Task[None]") -> None:
         """Free the lane of a job whose task is over. A job without a recorded end is rescued after its deadline."""
@@ -342,10 +355,15 @@ class ClaimLoop:
             log.error("job_given_up", job_id=job.claim.job_id, exc_info=bug)
         self._running.pop(job.claim.lease_token, None)
         job.count_out()
-        self._lanes.set_free(self._free_lanes() > 0)  # jobs may have returned to their lanes
+        self._count_lanes()  # jobs may have returned to their lanes
         self._woken.set()
         if self._after_job is not None:
             self._after_job()
+
+    def _count_lanes(self) -> None:
+        """Say whether a lane is free, and how many are busy."""
+        self._lanes.set_free(self._free_lanes() > 0)
+        self._recording.set_busy(len(self._running) - self._tally.outside_lanes)
 
     def _free_lanes(self) -> int:
         """Return how many more jobs may run: none beside a suspect.

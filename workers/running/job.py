@@ -6,8 +6,11 @@ import time
 from collections.abc import Iterator
 from enum import StrEnum
 
+from models.job_state import JobStatus
 from models.queue.claims import Claim
+from models.queue.ended import Ended
 from models.queue.groups import GroupWriter
+from models.queue.transitions import Transition
 from models.queue.writing import Event
 from pipelines.deadline import deadlines_paused
 from pipelines.providers.calls import Answer
@@ -41,6 +44,12 @@ class RunningJob:
 
     The run sets the stage and its beginning, the gate sets calls and answers, and code that writes to the database sets
     recording and lanes; the claim loop reads them, and tells the job to end. All of it happens on one event loop.
+
+    Attributes:
+        ended: what became of the job, once its end is committed.
+        tried: the ends of this run that were tried to be written.
+        is_fenced: whether the job's history says that the fence refused a write of this run.
+        written: that one of `tried` which was committed although its answer never came; None if none was.
     """
 
     __slots__ = (
@@ -60,9 +69,13 @@ class RunningJob:
         "answer",
         "answer_call",
         "claim",
+        "ended",
+        "is_fenced",
         "stage",
         "stages_ms",
         "task",
+        "tried",
+        "written",
     )
 
     def __init__(self, claim: Claim, tally: Tally | None = None) -> None:
@@ -82,7 +95,11 @@ class RunningJob:
         self._has_left_lane = False
         self._ends_after_stage = False
         self._ending: Ending | None = None
-        self._unsaved: asyncio.Future[None] | None = None
+        self._unsaved: asyncio.Future[JobStatus | None] | None = None
+        self.ended: Ended | None = None
+        self.tried: list[Transition] = []
+        self.is_fenced = False
+        self.written: Transition | None = None
         self._claimed_s = time.monotonic()
         self.stages_ms: dict[str, int] = {}
         self.await_call()
@@ -127,8 +144,8 @@ class RunningJob:
             self._unsaved.result()
         self._unsaved = writer.add(self.claim, event, waiting=self, contention_s=contention_s)
 
-    async def saved(self) -> None:
-        """Wait until everything is committed that was sent.
+    async def saved(self) -> JobStatus | None:
+        """Wait until everything is committed that was sent; return the status of the job if it has been completed.
 
         It is awaited before anything outside this process is done for the job: a provider's call or its record, an
         object's record, the reuse of a picture, and an end of the run other than COMPLETED. So a stage that did any of
@@ -142,7 +159,8 @@ class RunningJob:
         self._acts = True
         if self._unsaved is not None:
             with deadlines_paused():
-                await asyncio.shield(self._unsaved)  # whoever cancels this job doesn't cancel what it has sent
+                return await asyncio.shield(self._unsaved)  # whoever cancels this job doesn't cancel what it has sent
+        return None
 
     @property
     def has_unwritten(self) -> bool:

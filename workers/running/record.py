@@ -10,12 +10,16 @@ from config.masking import SecretMask
 from models.connections import DATABASE_ERRORS
 from models.database import Database
 from models.database_retries import LANE_RETRY_S, with_database_retries
+from models.job_state import JobStatus
 from models.queue.claims import prolong
+from models.queue.ended import Ended, ended_as
 from models.queue.groups import GroupWriter
 from models.queue.refusal import Refusal
 from models.queue.refusals import settle_refused
 from models.queue.transitions import Completed, Failed, count_pipeline_use, log_fenced
 from models.queue.writing import PROLONGED_S, write_alone
+from workers.metrics.recording import Recording
+from workers.running.ends import count_end
 from workers.running.error_log import ErrorLog
 from workers.running.job import RunningJob
 from workers.running.outcomes import ClaimLost, End, Outcome, outcome_of, report
@@ -35,12 +39,18 @@ AGAIN_S: Final = 15.0
 class Recorder:
     """Records the outcomes of one process."""
 
-    def __init__(self, database: Database, writer: GroupWriter, mask: SecretMask) -> None:
-        """Store where rows are, what writes them, and what masks secrets; the caller owns the database."""
+    def __init__(
+        self, database: Database, writer: GroupWriter, mask: SecretMask, recording: Recording | None = None
+    ) -> None:
+        """Store where rows are, what writes them, and what masks secrets; the caller owns the database.
+
+        `recording` counts the ends.
+        """
         self._database = database
         self._writer = writer
         self._mask = mask
         self._errors = ErrorLog(database, mask)
+        self._recording = recording or Recording()
 
     async def record(self, job: RunningJob, outcome: Outcome) -> None:
         """Write how a run ended or, if the database refuses that, another end. Raises only for a bug of ours.
@@ -53,6 +63,7 @@ class Recorder:
             log.warning("job_end_awaited", job_id=job.claim.job_id, stage=job.stage)
             outcome = await outcome_of(job, self._later(job, made), self._mask)
         report(job, end)
+        count_end(self._recording, job, end)
         await self._count_use(job, end)
 
     async def _tried(self, job: RunningJob, outcome: Outcome) -> End | None:
@@ -134,17 +145,31 @@ class Recorder:
         if isinstance(end, ClaimLost):
             if end.is_fenced:  # the claim was lost before; the job's history records that a write came too late
                 with contextlib.suppress(*DATABASE_ERRORS):
-                    work = partial(log_fenced, claim=job.claim, stage=end.stage)
-                    await self._database.commit("log_fenced", work, retry_for_s=1)
+                    await self._log_fenced(job, end)
             return end
+        job.tried.append(end)
         with job.recording():
             if refusal is None and isinstance(end, Failed):
-                await write_alone(self._database, job.claim, end, waiting=job, contention_s=retry_for_s)
+                job.ended = await write_alone(self._database, job.claim, end, waiting=job, contention_s=retry_for_s)
             elif refusal is None:
                 job.send(self._writer, end, contention_s=retry_for_s)
-                await job.saved()
+                status = await job.saved()
+                job.ended = None if status is None else Ended(status)
             else:
-                await with_database_retries(
+                job.ended = await with_database_retries(
                     partial(settle_refused, self._database, job.claim, end, refusal), waiting=job
                 )
         return end
+
+    async def _log_fenced(self, job: RunningJob, lost: ClaimLost) -> None:
+        """Record that the fence refused a write, unless the job's own end was committed and only its answer got lost.
+
+        What this end has made of the job is read then: it has to be counted, and no statement has told it.
+        """
+        claim = job.claim
+        work = partial(log_fenced, claim=claim, stage=lost.stage, tried=job.tried)
+        job.is_fenced, job.written = await self._database.commit("log_fenced", work, retry_for_s=1)
+        if isinstance(job.written, Completed | Failed):
+            status = JobStatus.COMPLETED if isinstance(job.written, Completed) else None
+            read = partial(ended_as, job_type=claim.job_type, job_id=claim.job_id, status=status)
+            job.ended = await self._database.run(read)

@@ -33,6 +33,7 @@ from pipelines.providers.provider import StageProvider
 from pipelines.stage import Stage
 from pipelines.stage_context import INPUT_BYTES, StageContext
 from pipelines.storage.storage import Storage
+from workers.metrics.recording import Recording
 from workers.objects import ObjectRecords, RecordedStorage
 from workers.running.job import RunningJob
 from workers.running.kept_answers import KEPT_BYTES, KeptAnswer
@@ -87,6 +88,7 @@ class StageRunner:
         check_job: Callable[[Job], None] | None = None,
         models: ModelCatalogue | None = None,
         stage_queues: StageQueues | None = None,
+        recording: Recording | None = None,
     ) -> None:
         """Store what every run needs; the caller owns and closes it."""
         self._database = database
@@ -100,6 +102,7 @@ class StageRunner:
         self._answer_limits = answer_limits or limits
         self._mask = mask
         self._stage_queues = stage_queues or StageQueues()
+        self._recording = recording or Recording()
         self._fetcher = fetcher or PictureFetcher()
         self._provider_identity = provider_identity
         self._inputs = ByteBudget(INPUT_BYTES)
@@ -149,6 +152,7 @@ class StageRunner:
                 await kept.remove()
             context.add(output)
             duration_ms = job.finish_stage()
+            self._recording.stage_ended(claim.job_type, stage.name, "finished", duration_ms)
             log.debug("stage_completed", stage=stage.name, duration_s=duration_ms / 1000)
             left = None if output is None else output.to_json()
             if following is None:

@@ -31,6 +31,8 @@ FILES: Final = (
     "schema/passed_times.sql",
     "schema/token_entry_tables.sql",
     "schema/earlier_money_tables.sql",
+    "schema/operator_tables.sql",
+    "schema/dashboard_indexes.sql",
 )
 """Files in the order of the revisions that execute them."""
 

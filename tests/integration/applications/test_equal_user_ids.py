@@ -229,7 +229,7 @@ async def test_refused_end_is_refunded_to_the_user_of_its_application(database, 
         waits=True,
     )
 
-    assert label == "REFUNDED"
+    assert label.status == "REFUNDED"
     assert await users_of(database, "refused_ends") == ["1"]
     assert await database.fetchval("""SELECT "tokenBalance" FROM studio.users WHERE _id = '1'""") == 100
     assert await database.fetchval("""SELECT balance FROM public.user_token_balances WHERE "userId" = '1'""") == 98

@@ -8,7 +8,9 @@ import pytest
 
 from config.postgres_url import parse_postgres_url
 from config.tiers import PRICES_TOKENS
-from models.queue.job_rows import JobFilter, find_jobs
+from models.queue.job_filter import JobFilter
+from models.queue.job_list import look
+from models.queue.job_rows import jobs_at
 from models.schema.migrate import upgrade
 from models.schema.migrations.errors import ApplicationError
 
@@ -141,7 +143,8 @@ async def test_history_of_a_type_that_is_none_is_no_job_of_ours(shop_of_a_file):
         with pytest.raises(asyncpg.InvalidParameterValueError, match=r'^job_type: "scan" is none of enhance'):
             await shop.execute(insert, "scan", "new")
 
-        assert [one.job_type for one in await find_jobs(shop, JobFilter(), 9)] == ["shop.modify"]
+        found = await look(shop, JobFilter(), most=9, last_stages=["GENERATING"])
+        assert [one.job_type for one in await jobs_at(shop, found.keys)] == ["shop.modify"]
         await shop.execute('DELETE FROM "My order"')
 
 

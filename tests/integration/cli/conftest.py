@@ -34,7 +34,7 @@ FROM filled JOIN pg_class c USING (oid)
 OURS = (
     *("job_queue", "job_money", "opening_balances", "stage_runs", "provider_calls", "workers", "operator_actions"),
     *("past_pauses", "limits", "refused_ends", "turns", "freed_slots", "job_ends", "recent_stages", "queue_counts"),
-    "queue_counting",
+    *("queue_counting", "operators", "sign_in_tries"),
 )
 
 EMPTY = """

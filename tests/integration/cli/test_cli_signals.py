@@ -94,6 +94,7 @@ def test_psql_is_ended_by_the_signal_that_its_command_is_told_to_end_by(start: S
 def test_up_says_ready_once_and_stops_with_code_0(start: Start, darkroom: Darkroom) -> None:
     process = start("up", "--processes", "1")
     assert process.stdout is not None
+    assert process.stdout.readline().startswith("dashboard at http://127.0.0.1:")
     assert process.stdout.readline() == "ready\n"
     assert len(darkroom("queue", "stats", "--json").json["workers"]) == 1
 

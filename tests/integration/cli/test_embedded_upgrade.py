@@ -9,8 +9,11 @@ from workers.cli.migrating import require_migrated
 from workers.services.services import Services
 
 DAMAGE = {
-    "an earlier revision": """DROP INDEX darkroom.job_queue_held_idx;
-        DROP TABLE darkroom.estimates, darkroom.token_entries, darkroom.earlier_money CASCADE;
+    "an earlier revision": """
+        DROP INDEX darkroom.job_queue_held_idx, darkroom.stage_runs_failed_idx, darkroom.job_minutes_jobs_idx,
+            darkroom.operator_actions_at_idx, darkroom.batches_created_idx;
+        DROP TABLE darkroom.estimates, darkroom.token_entries, darkroom.earlier_money, darkroom.operators,
+            darkroom.sessions, darkroom.sign_in_tries CASCADE;
         UPDATE darkroom.alembic_version SET version_num = 'darkroom_0011' WHERE version_num LIKE 'dark%'""",
     "a function that came later": "DROP FUNCTION darkroom.job_status(text)",
     "a function that reads otherwise": """CREATE OR REPLACE FUNCTION darkroom.utc_now() RETURNS timestamp

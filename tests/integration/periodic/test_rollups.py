@@ -405,3 +405,12 @@ async def test_counts_of_queues_are_kept_by_minute(database, make_engine):
 
     rows = await database.fetch("SELECT queue, status, jobs FROM darkroom.queue_minutes")
     assert [tuple(row) for row in rows] == [("default", "waiting", 1)]
+
+
+async def test_counts_of_empty_queues_are_kept_too(database, make_engine):
+    await count_queues(database)
+
+    await roll_up(make_engine(), await database.fetchval("SELECT now()"))
+
+    rows = await database.fetch("SELECT queue, status, jobs, oldest_wait_s FROM darkroom.queue_minutes")
+    assert [tuple(row) for row in rows] == [("default", "waiting", 0, 0.0)]

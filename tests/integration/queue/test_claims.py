@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from models.queue.claims import ask_for_wake_up, claim, look_at_queue, wake_due
+from models.queue.claims import claim, wake_due
 from models.queue.leases import lease_now
+from models.queue.looks import ask_for_wake_up, look_at_queue
 from models.queue.rescue import adopt_jobs, release_claims
 from models.queue.transitions import Completed, Failed, Released, Retried, Snoozed, record
 from tests.support.builders import (
@@ -55,6 +56,7 @@ async def test_claim_is_what_its_queue_row_says(database, table):
     row = await queue_row(database, held.job_id)
     claimed = {**asdict(held), "attempts": held.attempt}
     del claimed["attempt"]
+    assert claimed.pop("first_wait_s") == (row["claimed_at"] - row["created_at"]).total_seconds()
     assert claimed == {name: row[name] for name in claimed}
 
 

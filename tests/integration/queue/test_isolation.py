@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from models.queue.claims import ask_for_wake_up
+from models.queue.looks import ask_for_wake_up
 from models.queue.transitions import Completed, record
 from pipelines.settings import Settings
 from tests.support.builders import claim_jobs, make_image, make_user, make_worker, money_violations, new_id

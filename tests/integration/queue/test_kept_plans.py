@@ -10,7 +10,8 @@ from models.applications.pictures.job_tables import ENHANCEMENTS
 from models.applications.registry import job_tables
 from models.database import Database
 from models.gate.provider_calls import CallOutcome, CallPlan, close_calls, open_calls
-from models.queue.claims import _WAKE, TRIGGER_WAIT_MS, _claim, _claim_one, claim, look_at_queue, wake_due
+from models.queue.claims import _WAKE, TRIGGER_WAIT_MS, _claim, _claim_one, claim, wake_due
+from models.queue.looks import look_at_queue
 from models.queue.pauses import _HOLD
 from models.queue.reading import Asked, _select_many, read_rows
 from models.queue.rescue import _CANDIDATES

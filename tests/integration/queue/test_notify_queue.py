@@ -10,7 +10,7 @@ import pytest
 from config.postgres_url import parse_postgres_url
 from config.tiers import PRICES_TOKENS
 from models.database import Database
-from models.queue.claims import ask_for_wake_up
+from models.queue.looks import ask_for_wake_up
 from models.queue.transitions import Completed, record
 from models.schema.migrate import upgrade
 from pipelines.settings import Settings

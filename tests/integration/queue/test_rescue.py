@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 
 from models.queue.leases import forget_dead_workers, renew_lease, sign_off
-from models.queue.rescue import DEADLINE_GRACE_S, end_overdue_jobs, rescue_lost_claims
+from models.queue.lost import DEADLINE_GRACE_S
+from models.queue.rescue import end_overdue_jobs, rescue_lost_claims
 from models.queue.transitions import Checkpoint, Retried, record
 from tests.support.builders import (
     all_rows,

@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from models.queue.claims import FencedError, ask_for_wake_up, look_at_queue, wake_due
+from models.queue.claims import FencedError, wake_due
+from models.queue.looks import ask_for_wake_up, look_at_queue
 from models.queue.queues import empty_old_queues, move_page, unserved_queues
 from models.queue.refusals import claim_refused
 from models.queue.rescue import adopt_jobs, rescue_lost_claims

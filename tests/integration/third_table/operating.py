@@ -2,7 +2,8 @@
 
 import pytest
 
-from models.queue.job_rows import JobFilter, read_jobs
+from models.queue.job_filter import JobFilter
+from models.queue.job_rows import read_jobs
 from models.queue.transitions import Completed, Failed
 from pipelines.settings import Settings
 from tests.integration.migrations.test_comments import WITHOUT
@@ -13,7 +14,8 @@ from workers.cli.jobs import _print_jobs
 from workers.operations.audit import audit_tokens, repair_tokens
 from workers.operations.errors import InvalidInputError
 from workers.operations.explaining import explain_job
-from workers.operations.jobs import cancel_job, get_job, get_jobs, list_jobs
+from workers.operations.job_lists import list_jobs
+from workers.operations.jobs import cancel_job, get_job, get_jobs
 from workers.operations.retrying import RetryTerms, rehearse_retries, retry_jobs
 from workers.process.compose import open_runtime
 from workers.services.services import Services

@@ -70,7 +70,10 @@ WITH pauses AS MATERIALIZED (
         SELECT c.job_type, c.job_id, 'claimed', c.stage, c.attempts, c.worker_id, nullif(c.payload, '{}')
         FROM claimed c)
 SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.max_attempts, c.worker_id,
-       c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
+       c.lease_token, c.created_at, c.tier,
+       CASE WHEN c.claimed_at = c.started_at
+            THEN extract(epoch FROM c.claimed_at - greatest(c.created_at, c.run_at))::float8 END AS first_wait_s,
+       aside.is_any AS has_stepped_aside,
        (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused, (
     EXISTS (SELECT FROM darkroom.job_queue a WHERE a.held_by = 'tag' AND a.status = 'pending')
     OR (SELECT f.id FROM darkroom.freed_slots f ORDER BY f.id LIMIT 1) IS NOT NULL) AS has_asking,
@@ -155,7 +158,10 @@ WITH pauses AS MATERIALIZED (
         SELECT c.job_type, c.job_id, 'claimed', c.stage, c.attempts, c.worker_id, nullif(c.payload, '{}')
         FROM claimed c)
 SELECT c.id, c.job_type, c.job_id, c.user_id, c.queue, c.stage, c.attempts, c.max_attempts, c.worker_id,
-       c.lease_token, c.created_at, aside.is_any AS has_stepped_aside,
+       c.lease_token, c.created_at, c.tier,
+       CASE WHEN c.claimed_at = c.started_at
+            THEN extract(epoch FROM c.claimed_at - greatest(c.created_at, c.run_at))::float8 END AS first_wait_s,
+       aside.is_any AS has_stepped_aside,
        (SELECT count(*) FROM picked) > (SELECT count(*) FROM due) AS has_paused, (
     EXISTS (SELECT FROM darkroom.job_queue a WHERE a.held_by = 'tag' AND a.status = 'pending')
     OR (SELECT f.id FROM darkroom.freed_slots f ORDER BY f.id LIMIT 1) IS NOT NULL) AS has_asking,

@@ -20,11 +20,12 @@ from workers.cli.app import main
 from workers.cli.failures import CommandUsageError
 from workers.cli.leaving import signals_heard
 from workers.cli.opening import run_async
-from workers.cli.output import cell, duration
+from workers.cli.output import cell
 from workers.cli.parameters import coming_time, moment
 from workers.cli.reporting import explain
 from workers.cli.results import require_writable, write_new
 from workers.operations.errors import NotFoundError
+from workers.presentation.values import duration
 
 PROGRAM = Path(sys.executable).with_name("darkroom")
 HEAVY = ("asyncpg", "cv2", "numpy", "sqlalchemy", "dramatiq", "PIL", "pydantic")
@@ -138,7 +139,7 @@ def test_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> Non
     [
         ("jo", ["jobs"]),
         ("jobs l", ["list"]),
-        ("jobs list --sta", ["--status"]),
+        ("jobs list --sta", ["--status", "--stage"]),
         ("pi", ["pipelines"]),
         ("jobs frob", []),
     ],

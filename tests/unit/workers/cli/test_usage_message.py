@@ -70,7 +70,7 @@ def required(name: list[str]) -> list[str]:
     for one in parameters(name):
         if one.required:
             value = "1" if one.name == "amount" else "x"
-            option = {"tier": "1k", "jobs_per_day": "5"}.get(one.name, "+1h")
+            option = {"tier": "1k", "jobs_per_day": "5", "role": "viewer"}.get(one.name, "+1h")
             given += [one.opts[0], option] if one.param_type_name == "option" else [value]
     return given
 

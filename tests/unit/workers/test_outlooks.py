@@ -1,7 +1,7 @@
 """A job's place and the estimate of its end, in words and as JSON."""
 
 from models.queue.outlook import Outlook
-from workers.cli.outlooks import outlook_fields, outlook_words, short_words
+from workers.presentation.outlooks import outlook_fields, outlook_words, short_words
 
 WAITING = Outlook("PENDING", "ANALYZING", 0, 13, 185.04, 120.0, 240.0, 60.0, 420.0, "12 jobs before it; 8 lanes")
 PAUSED = Outlook("PENDING", "ANALYZING", 0, 2, None, None, None, None, None, "an operator paused queue default")

@@ -13,11 +13,11 @@ from models.queue.job_rows import Job
 from models.queue.pause_records import Pause
 from models.queue.waiting import QueuedJob, UnlabelledEnd
 from models.schema.server import IdleSession
-from workers.cli.call_outcomes import outcome_words
 from workers.operations.explaining import CallEnd, Event, OpenCall, Refused
 from workers.operations.shut_providers import ShutProvider
 from workers.operations.spans import span
 from workers.operations.waiting import Unqueued, Waiting
+from workers.presentation.call_outcomes import outcome_words
 
 MOST_LEFT_CHARS: Final = 500
 """How many characters of a stage's output are printed; all of it is in darkroom.checkpoints."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from models.queue.outlook import Outlook
-from workers.cli.output import duration
+from workers.presentation.values import duration
 
 
 def outlook_fields(outlook: Outlook) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Operators of the dashboard, their sessions, and the limit on tries to sign in."""

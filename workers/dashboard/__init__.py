@@ -1,0 +1,1 @@
+"""The dashboard: pages on which operators see what Darkroom does, and steer it."""
