@@ -47,8 +47,8 @@ def allow_while_held(table: JobTable, and_keeps_results: str) -> str:
 def check_again(table: JobTable) -> str:
     """Return PL/pgSQL that checks rows which an update changed while their jobs waited for a producer.
 
-    A job whose type changed by that has the new type in the queue and in the record of its charge, before anything else
-    follows from the update.
+    A job whose type changed has the new type in the queue and in the record of its charge, before anything else follows
+    from the update. The type of a finished job may change, too: its application may do with its row as it likes.
     """
     if not table.open_while_held:
         return ""
@@ -60,16 +60,16 @@ def check_again(table: JobTable) -> str:
         f"(SELECT n.* FROM {pairs}\n"
         f"      WHERE {held} AND {row['is unfinished'](table, 'n')} AND {before} IS DISTINCT FROM {after})"
     )
+    body = table.checked.replace("{rows}", rows).strip()
     retyped = (
         f"PERFORM darkroom.retype(array_agg({row['id'](table, 'n')}), array_agg({row['type'](table, 'o')}),\n"
         f"                        array_agg({row['type'](table, 'n')}))\n"
-        f"FROM {pairs}\nWHERE {held} AND {row['type'](table, 'n')} <> {row['type'](table, 'o')}\nHAVING count(*) > 0;"
+        f"FROM {pairs}\nWHERE {row['type'](table, 'n')} <> {row['type'](table, 'o')}\nHAVING count(*) > 0;"
     )
-    body = f"{table.checked.replace('{rows}', rows).strip()}\n{retyped}"
-    # hardly any update is of a held row, and none of the others has to look further
+    # hardly any update is of a held row, and none of the others has to be checked
     return (
         f"IF TG_OP = 'UPDATE' THEN\n    IF EXISTS (SELECT FROM rows_before o WHERE {held}) THEN\n"
-        f"{indent(body, '        ')}\n    END IF;\nEND IF;"
+        f"{indent(body, '        ')}\n    END IF;\n{indent(retyped, '    ')}\nEND IF;"
     )
 
 

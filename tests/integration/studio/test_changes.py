@@ -153,6 +153,18 @@ async def test_held_generation_that_is_ended_while_its_lists_change_is_refunded(
     assert await foreign.fetch("SELECT * FROM darkroom.money_violations") == []
 
 
+async def test_money_of_a_finished_generation_is_found_whatever_its_row_becomes(foreign):
+    job = await insert(foreign, status="uploading")
+    await change(foreign, job, status="cancelled")
+
+    await change(foreign, job, productImageFiles=["f1"])  # by a producer that hasn't heard of the end
+
+    assert await foreign.fetchval("SELECT type FROM darkroom.jobs WHERE id = $1", job) == "studio.modify"
+    status = await foreign.fetchrow("SELECT * FROM darkroom.job_status($1)", job)
+    assert [value for name, value in status.items() if name in {"charged", "refunded"}] == [2, 2], dict(status)
+    assert await foreign.fetch("SELECT * FROM darkroom.money_violations") == []
+
+
 async def test_generation_that_was_claimed_is_not_held_any_more(foreign):
     job = await insert(foreign)
     await foreign.execute("UPDATE darkroom.job_queue SET claimed_at = now() WHERE job_id = $1", job)
