@@ -1,20 +1,8 @@
-"""Faults that a test writes into a database to see that an audit names them, and that are gone after it."""
+"""Faults that a test writes into a database to see that an audit names them."""
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 
 from models.connections import Connection
-
-
-@asynccontextmanager
-async def passing(connection: Connection) -> AsyncIterator[None]:
-    """Roll back what is written in the context."""
-    transaction = connection.transaction()
-    await transaction.start()
-    try:
-        yield
-    finally:
-        await transaction.rollback()
 
 
 async def plant(connection: Connection, statements: Iterable[str]) -> None:

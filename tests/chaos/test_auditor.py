@@ -10,13 +10,14 @@ import asyncpg
 import pytest
 
 from config.postgres_url import parse_postgres_url
+from models.applications.files.trial import rolled_back
 from models.queue.refusals import settle_refused_ends
 from models.queue.rescue import end_overdue_jobs
 from models.queue.transitions import Checkpoint, Completed, Failed, Retried, record
 from tests.chaos import evidence
 from tests.chaos.auditor import CHECKS, audit
 from tests.chaos.book import Book, Submitted
-from tests.chaos.planting import passing, plant
+from tests.chaos.planting import plant
 from tests.chaos.programs import PRICE
 from tests.support.builders import claim_jobs, make_image, make_user, make_worker
 from tests.support.rules import allow, refuse
@@ -93,7 +94,7 @@ class Place:
 
     async def audit(self, *planted):
         """Return what is found after statements that write past every trigger, as nobody may, and don't last."""
-        async with self.database.connection() as connection, passing(connection):
+        async with self.database.connection() as connection, rolled_back(connection):
             await plant(connection, planted)
             await evidence.load(connection, self.book, self.count_path)
             return await audit(connection, self.objects)

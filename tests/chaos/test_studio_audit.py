@@ -10,6 +10,7 @@ import pytest
 from config.postgres_url import parse_postgres_url
 from config.tiers import PRICES_TOKENS
 from models.applications import registry
+from models.applications.files.trial import rolled_back
 from models.applications.studio.application import application
 from models.queue.checkpoints import completed
 from models.queue.transitions import Failed, record
@@ -18,7 +19,7 @@ from tests.chaos import evidence
 from tests.chaos.auditor import audit
 from tests.chaos.book import Book, Submitted
 from tests.chaos.conditions import ROLE
-from tests.chaos.planting import passing, plant
+from tests.chaos.planting import plant
 from tests.chaos.studio import ADDED, DDL
 from tests.chaos.studio_audit import CHECKS
 from tests.chaos.studio_programs import INSERT
@@ -127,7 +128,7 @@ class Studio:
 
     async def audit(self, *planted):
         """Return what is found after statements that write past every trigger, as nobody may, and don't last."""
-        async with self.database.connection() as connection, passing(connection):
+        async with self.database.connection() as connection, rolled_back(connection):
             await plant(connection, planted)
             await evidence.load(connection, self.book, self.count_path, TABLES)
             return await audit(connection, self.objects, (ADDED,))

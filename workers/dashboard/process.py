@@ -5,9 +5,9 @@ import contextlib
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import uvloop
 from pydantic import SecretStr
@@ -31,6 +31,7 @@ from workers.operations.passwords import Passwords
 from workers.process.compose import open_runtime
 from workers.process.reaper import reaper
 from workers.process.runtime import Runtime, make_database
+from workers.process.stopping import unless_stopping
 from workers.services.services import Services
 
 T = TypeVar("T")
@@ -79,26 +80,13 @@ async def _run(
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
         opening = stack.enter_async_context(open_dashboard(settings, services, address, stopping))
-        dashboard = await _unless_stopping(opening, stopping)
+        dashboard = await unless_stopping(opening, stopping)
         if dashboard is not None:
             serving = asyncio.create_task(serve(make_app(dashboard), bound, stopping))
             log.info("dashboard_started", address=str(address))
             on_ready(address)
             await serving
     log.info("dashboard_stopped")
-
-
-async def _unless_stopping(opening: Coroutine[Any, Any, T], stopping: asyncio.Event) -> T | None:
-    """Return the opened dashboard, or None if the process is told to stop before: the database may never answer."""
-    opened, told = asyncio.create_task(opening), asyncio.create_task(stopping.wait())
-    await asyncio.wait((opened, told), return_when=asyncio.FIRST_COMPLETED)
-    told.cancel()
-    if opened.done():
-        return opened.result()
-    opened.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await opened
-    return None
 
 
 @contextlib.asynccontextmanager

@@ -14,39 +14,27 @@ from uvicorn import Config, Server
 from config.network_address import Address
 from config.settings import SettingsError
 from workers.dashboard.protocol import MOST_HEAD_BYTES, PatientProtocol
+from workers.metrics.listening import listening_socket
 
 STREAMS_END_S: Final = 2
 """Seconds that answers have to end once the dashboard stops; then they are cut off. The whole stop may take five."""
 
-BACKLOG: Final = 256
 LOGGERS: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "sse_starlette")
 
 
 def listen(address: Address) -> socket.socket:
-    """Return a socket that is bound to an address; connections are accepted once `serve` is called.
+    """Return a socket that listens at an address; connections are answered once `serve` is called.
 
     Raises:
         SettingsError: the address can't be used.
     """
     try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, place = found[0]
-        bound = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            bound.bind(place)
-            bound.listen(BACKLOG)  # otherwise another process could bind the same address until then
-        except BaseException:
-            bound.close()
-            raise
+        return listening_socket(address)
     except OSError as error:
         raise SettingsError(
             f"the dashboard can't listen at {address}: {error.strerror or error}; give another one by "
             "DARKROOM_DASHBOARD_ADDRESS or --address"
         ) from error
-    return bound
 
 
 def address_of(bound: socket.socket, wanted: Address) -> Address:

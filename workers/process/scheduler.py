@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -18,6 +18,7 @@ from workers.process.compose import open_runtime, warn_if_unheard
 from workers.process.fair_terms import warn_of_differing_terms
 from workers.process.reaper import reaper
 from workers.process.scheduler_loops import Scheduler
+from workers.process.stopping import unless_stopping
 from workers.services.services import Services
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ async def _run(settings: Settings, services: Services, on_ready: Callable[[], No
     if serving is not None:
         serving.watch(loop)
     async with contextlib.AsyncExitStack() as stack:
-        scheduler = await _unless_stopping(_open(settings, services, stack, serving, stops), stops)
+        scheduler = await unless_stopping(_open(settings, services, stack, serving, stops), stops)
         if scheduler is not None:
             log.info("scheduler_started")
             on_ready()
@@ -72,19 +73,3 @@ async def _open(
     looks = (DatabaseHealth(runtime.database).look, stopping(stops.is_set))
     serving.add_scheduler(partial(read_gauges, runtime), *looks)
     return Scheduler(runtime, serving.recording)
-
-
-async def _unless_stopping(opening: Coroutine[Any, Any, Scheduler], stopping: asyncio.Event) -> Scheduler | None:
-    """Return the scheduler once its runtime is open, or None if the process is told to stop before that.
-
-    Opening waits for the database, which may never answer.
-    """
-    opened, told = asyncio.create_task(opening), asyncio.create_task(stopping.wait())
-    await asyncio.wait((opened, told), return_when=asyncio.FIRST_COMPLETED)
-    told.cancel()
-    if opened.done():
-        return opened.result()
-    opened.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await opened
-    return None
