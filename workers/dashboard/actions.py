@@ -6,6 +6,7 @@ shown over the page whose button was pressed.
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final, TypeAlias
 
 from starlette.datastructures import FormData
@@ -13,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from workers.dashboard.guard import VIEWER, refused
 from workers.dashboard.rendering import page, say
 from workers.dashboard.state import dashboard_of
 from workers.operations.errors import (
@@ -92,6 +94,8 @@ def action_routes(path: str, offer: Offer, carry_out: Carry) -> list[Route]:
     """
 
     async def show(request: Request) -> Response:
+        if not request.state.operator.may_act:  # a form may count by a rehearsal, which locks rows for a while
+            return refused(request, HTTPStatus.FORBIDDEN, VIEWER)
         try:
             action = await offer(request)
         except OperationError as error:

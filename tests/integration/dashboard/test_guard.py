@@ -226,6 +226,10 @@ async def test_viewer_gets_pages_and_may_change_nothing(site):
     for method, path in sorted(unsafe - {("POST", "/sign-in"), ("POST", "/sign-out")}):
         answer = await browser.request(method, path, data={"csrf_token": token})
         assert answer.status_code == 403, (method, path)
+    forms = {path for method, path in unsafe if ("GET", path) in routes} - {"/sign-in"}
+    assert len(forms) >= 7
+    for path in sorted(forms):
+        assert (await browser.get(path)).status_code == 403, path
     assert (await browser.request("DELETE", "/act", content=b"\x00nonsense")).status_code == 403
     assert (await browser.get("/")).status_code == 200
     assert (await browser.post("/sign-out", data={"csrf_token": token})).status_code == 303
